@@ -1,0 +1,1 @@
+//! Order, cache decisions, events.

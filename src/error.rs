@@ -1,0 +1,95 @@
+//! The public error: what kind it is, what it says, what to do, and the exit code.
+
+use std::fmt;
+
+use crate::diag::Diagnostic;
+
+/// Whose fault, and the exit code that says so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub enum Kind {
+    /// The Dockerfile or the request is wrong: 1.
+    Request,
+    /// The command line is wrong: 2.
+    Usage,
+    /// A step failed: 3.
+    Step,
+    /// The kernel, the disk, user namespaces: 4.
+    Environment,
+    /// A registry or the network: 5.
+    Remote,
+    /// A bug: 101.
+    Bug,
+    /// Ctrl-C: 130.
+    Interrupted,
+}
+
+impl Kind {
+    /// The exit code.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Self::Request => 1,
+            Self::Usage => 2,
+            Self::Step => 3,
+            Self::Environment => 4,
+            Self::Remote => 5,
+            Self::Bug => 101,
+            Self::Interrupted => 130,
+        }
+    }
+}
+
+/// What went wrong, for a user.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Error {
+    /// Whose fault.
+    pub kind: Kind,
+    /// Lower case, no full stop. Empty if `places` say it all.
+    pub headline: String,
+    /// What the layers beneath said, outermost first.
+    pub causes: Vec<String>,
+    /// Places in the Dockerfile, all errors in order.
+    pub places: Vec<Diagnostic>,
+    /// One thing to do.
+    pub help: Option<String>,
+}
+
+impl Error {
+    /// An error without a place.
+    pub fn new(kind: Kind, headline: impl Into<String>) -> Self {
+        Self { kind, headline: headline.into(), causes: Vec::new(), places: Vec::new(), help: None }
+    }
+
+    /// Errors in a Dockerfile.
+    pub fn at(kind: Kind, places: Vec<Diagnostic>) -> Self {
+        Self { places, ..Self::new(kind, "") }
+    }
+
+    /// Adds what lies beneath, with its own sources.
+    #[must_use]
+    pub fn because(mut self, cause: &dyn std::error::Error) -> Self {
+        self.causes.push(cause.to_string());
+        let mut source = cause.source();
+        while let Some(next) = source {
+            self.causes.push(next.to_string());
+            source = next.source();
+        }
+        self
+    }
+
+    /// Says what to do.
+    #[must_use]
+    pub fn help(mut self, text: impl Into<String>) -> Self {
+        self.help = Some(text.into());
+        self
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let first = self.places.first().map_or("", |place| place.headline.as_str());
+        f.write_str(if self.headline.is_empty() { first } else { &self.headline })?;
+        self.causes.iter().try_for_each(|cause| write!(f, ": {cause}"))
+    }
+}
+
+impl std::error::Error for Error {}

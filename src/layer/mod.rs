@@ -1,0 +1,176 @@
+//! Layers: what changed, as a canonical list; that list as a tar, digested and compressed in one pass; a layer's
+//! tar read back, hostile until verified, into an index and a tree.
+//!
+//! Source: image-spec `layer.md`; containerd `pkg/archive/tar.go`; POSIX pax; the kernel's `overlayfs.rst`.
+
+use std::{collections::BTreeMap, os::fd::OwnedFd, path::PathBuf, sync::Arc};
+
+use crate::{
+    oci::{Descriptor, DiffId},
+    store::{self, Store},
+    sys::PathError,
+    tree::{Chain, ContentDigest, Index, Meta, TreePath},
+};
+
+/// Where a file's bytes are. They are digested again while they are read.
+#[derive(Debug, Clone)]
+pub enum Content {
+    /// In memory.
+    Bytes(Arc<[u8]>),
+    /// Below a directory; opened without following any link and without leaving it.
+    Below {
+        /// The directory.
+        dir: Arc<OwnedFd>,
+        /// Below it.
+        path: TreePath,
+        /// For messages: what the user calls it.
+        shown: String,
+    },
+}
+
+/// What a path becomes.
+#[derive(Debug, Clone)]
+pub enum Node {
+    /// A regular file.
+    File {
+        /// In bytes.
+        size: u64,
+        /// Where its bytes are.
+        content: Content,
+        /// What they must be; `None`: found out while writing.
+        digest: Option<ContentDigest>,
+    },
+    /// A directory.
+    Dir,
+    /// A symbolic link.
+    Symlink(Vec<u8>),
+    /// Another name of a file that is put in the same changes under the path given, which is earlier in the order.
+    HardLink(TreePath),
+    /// A character device.
+    Char {
+        /// Major number.
+        major: u32,
+        /// Minor number.
+        minor: u32,
+    },
+    /// A block device.
+    Block {
+        /// Major number.
+        major: u32,
+        /// Minor number.
+        minor: u32,
+    },
+    /// A named pipe.
+    Fifo,
+}
+
+/// One change.
+#[derive(Debug, Clone)]
+pub enum Change {
+    /// The path is this now.
+    Put(Meta, Node),
+    /// The path is gone, and what was below it.
+    Whiteout,
+}
+
+/// What a layer changes against the chain below it: canonical, i.e. an entry is here if and only if its row differs
+/// from the chain's (a directory's own time does not count), and every whiteout removes something.
+#[derive(Debug, Clone, Default)]
+pub struct Changes(pub BTreeMap<TreePath, Change>);
+
+/// A finished layer: its blob and its index are in the store.
+#[derive(Debug, Clone)]
+pub struct Layer {
+    /// Of the uncompressed tar.
+    pub diff_id: DiffId,
+    /// The blob.
+    pub blob: Descriptor,
+    /// What it holds.
+    pub index: Arc<Index>,
+}
+
+/// How a layer's blob is compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub enum Compression {
+    /// gzip at a level 0 to 9.
+    Gzip(u32),
+    /// zstd at a level.
+    Zstd(i32),
+    /// A plain tar.
+    Uncompressed,
+}
+
+/// Why a layer could not be made or read.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The kernel refused.
+    #[error(transparent)]
+    Path(#[from] PathError),
+    /// The store refused.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// A file is not what it was when its digest was taken.
+    #[error("`{shown}` changed while it was read")]
+    Changed {
+        /// What the user calls it.
+        shown: String,
+    },
+    /// A name that would mean something else in a layer.
+    #[error("`{path}` cannot be in a layer: {reason}")]
+    BadName {
+        /// The path.
+        path: String,
+        /// Why.
+        reason: &'static str,
+    },
+    /// The layer's bytes are not sound.
+    #[error("the layer {layer} is damaged or hostile: {reason}")]
+    BadLayer {
+        /// Its digest.
+        layer: String,
+        /// What was found.
+        reason: String,
+    },
+}
+
+/// Writes changes as a layer into the store, in one pass: tar → SHA-256 → compress → SHA-256. The chain gives
+/// the directories above each change, which are emitted before it even if they did not change.
+pub fn write(store: &Store, changes: &Changes, chain: &Chain, compression: Compression) -> Result<Layer, Error> {
+    let _ = (store, changes, chain, compression);
+    unimplemented!("layer")
+}
+
+/// What a step left in an overlay's upper directory, against the chain it ran on. `stubs` are mountpoints that
+/// were made for the step: they and what is below them are not changes.
+pub fn diff(upper: &Arc<OwnedFd>, chain: &Chain, stubs: &[TreePath]) -> Result<Changes, Error> {
+    let _ = (upper, chain, stubs);
+    unimplemented!("layer")
+}
+
+/// Makes the upper directory equal to what extracting the layer would give, so that it can be a lower.
+pub fn seal(upper: &Arc<OwnedFd>, layer: &Layer, stubs: &[TreePath]) -> Result<(), Error> {
+    let _ = (upper, layer, stubs);
+    unimplemented!("layer")
+}
+
+/// Where an extracted lower layer's files are.
+#[derive(Debug, Clone)]
+pub struct Lower {
+    /// What it holds.
+    pub index: Arc<Index>,
+    /// Its tree.
+    pub dir: PathBuf,
+}
+
+/// Extracts a layer's blob into an empty directory in the form of an overlay lower (userxattr marks), verifying
+/// both digests. `below` is consulted when a hard link names a file of a lower layer.
+pub fn extract(store: &Store, blob: &Descriptor, diff_id: &DiffId, into: &OwnedFd, below: &[Lower]) -> Result<Arc<Index>, Error> {
+    let _ = (store, blob, diff_id, into, below);
+    unimplemented!("layer")
+}
+
+/// Reads a layer's blob for its index alone, verifying both digests.
+pub fn index(store: &Store, blob: &Descriptor, diff_id: &DiffId, below: &Chain) -> Result<Arc<Index>, Error> {
+    let _ = (store, blob, diff_id, below);
+    unimplemented!("layer")
+}

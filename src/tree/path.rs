@@ -1,0 +1,165 @@
+//! A path inside a tree.
+
+use std::{cmp::Ordering, fmt};
+
+use serde::{Deserialize, Serialize};
+
+/// A path below a root: components joined by `/`, no leading or trailing `/`, no empty, `.` or `..`
+/// component, no NUL. The empty path is the root itself. Any other bytes are allowed.
+///
+/// The order is that of a walk: a directory before what it holds, siblings by bytes.
+#[derive(Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+pub struct TreePath(Vec<u8>);
+
+/// Bytes that are no path inside a tree.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{}` is not a path inside a tree", String::from_utf8_lossy(text).escape_debug())]
+pub struct BadPath {
+    /// The bytes.
+    pub text: Vec<u8>,
+}
+
+impl TreePath {
+    /// The root.
+    pub fn root() -> Self {
+        Self::default()
+    }
+
+    /// Reads a path strictly: a leading `/` or `./` and trailing `/` are dropped, empty and `.` components too;
+    /// `..` and NUL are refused. Archives and indexes use this.
+    pub fn parse(text: &[u8]) -> Result<Self, BadPath> {
+        let mut path = Vec::with_capacity(text.len());
+        for part in text.split(|byte| *byte == b'/') {
+            match part {
+                b"" | b"." => {}
+                b".." => return Err(BadPath { text: text.to_vec() }),
+                _ if part.contains(&0) => return Err(BadPath { text: text.to_vec() }),
+                _ => {
+                    if !path.is_empty() {
+                        path.push(b'/');
+                    }
+                    path.extend_from_slice(part);
+                }
+            }
+        }
+        Ok(Self(path))
+    }
+
+    /// Reads a path as a user writes one: as [`TreePath::parse`], but `..` climbs, and stops at the root
+    /// (Go's `path.Clean("/" + text)`).
+    pub fn clean(text: &[u8]) -> Result<Self, BadPath> {
+        let mut parts: Vec<&[u8]> = Vec::new();
+        for part in text.split(|byte| *byte == b'/') {
+            match part {
+                b"" | b"." => {}
+                b".." => drop(parts.pop()),
+                _ => parts.push(part),
+            }
+        }
+        Self::parse(&parts.join(&b'/'))
+    }
+
+    /// The path of `name` below this one. `name` must be one component.
+    pub fn join(&self, name: &[u8]) -> Result<Self, BadPath> {
+        if name.is_empty() || name == b"." || name == b".." || name.contains(&b'/') || name.contains(&0) {
+            return Err(BadPath { text: name.to_vec() });
+        }
+        let mut path = self.0.clone();
+        if !path.is_empty() {
+            path.push(b'/');
+        }
+        path.extend_from_slice(name);
+        Ok(Self(path))
+    }
+
+    /// This path, then the other below it.
+    #[must_use]
+    pub fn join_path(&self, below: &Self) -> Self {
+        match (self.is_root(), below.is_root()) {
+            (true, _) => below.clone(),
+            (_, true) => self.clone(),
+            _ => Self([self.as_bytes(), b"/", below.as_bytes()].concat()),
+        }
+    }
+
+    /// The directory that holds it; `None` for the root.
+    pub fn parent(&self) -> Option<Self> {
+        if self.is_root() {
+            return None;
+        }
+        let cut = self.0.iter().rposition(|byte| *byte == b'/').unwrap_or(0);
+        Some(Self(self.0.get(..cut).unwrap_or_default().to_vec()))
+    }
+
+    /// The last component; empty for the root.
+    pub fn name(&self) -> &[u8] {
+        self.0.rsplit(|byte| *byte == b'/').next().unwrap_or_default()
+    }
+
+    /// The components from the top.
+    pub fn components(&self) -> impl DoubleEndedIterator<Item = &[u8]> {
+        self.0.split(|byte| *byte == b'/').filter(|part| !part.is_empty())
+    }
+
+    /// Is it `dir` or below it?
+    pub fn is_within(&self, dir: &Self) -> bool {
+        dir.is_root() || (self.0.starts_with(&dir.0) && matches!(self.0.get(dir.0.len()), None | Some(b'/')))
+    }
+
+    /// What is left of it below `dir`.
+    pub fn below(&self, dir: &Self) -> Option<Self> {
+        if !self.is_within(dir) {
+            return None;
+        }
+        let skip = if dir.is_root() { 0 } else { (dir.0.len() + 1).min(self.0.len()) };
+        Some(Self(self.0.get(skip..).unwrap_or_default().to_vec()))
+    }
+
+    /// All directories above it, the root first, itself not included.
+    pub fn ancestors(&self) -> Vec<Self> {
+        let mut all: Vec<Self> = std::iter::successors(self.parent(), Self::parent).collect();
+        all.reverse();
+        all
+    }
+
+    /// Is it the root?
+    pub fn is_root(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Its bytes, without a leading `/`.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// For opening it relative to a directory: `.` for the root.
+    pub fn as_os_path(&self) -> &std::path::Path {
+        use std::os::unix::ffi::OsStrExt as _;
+        std::path::Path::new(std::ffi::OsStr::from_bytes(if self.is_root() { b"." } else { &self.0 }))
+    }
+}
+
+impl Ord for TreePath {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.components().cmp(other.components())
+    }
+}
+
+impl PartialOrd for TreePath {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// With a leading `/`, bytes that are not UTF-8 replaced, control characters escaped.
+impl fmt::Display for TreePath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "/{}", String::from_utf8_lossy(&self.0).escape_debug())
+    }
+}
+
+impl fmt::Debug for TreePath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
