@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::{Entry, TreePath};
+use super::{Entry, TreePath, form, path::walk_order};
 
 /// What one layer says of one path.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,8 +39,47 @@ pub struct Index {
 impl Index {
     /// The row of a path.
     pub fn row(&self, path: &TreePath) -> Option<&Row> {
-        let at = self.rows.binary_search_by(|(have, _)| have.cmp(path)).ok()?;
+        self.row_at(path.as_bytes())
+    }
+
+    /// The row of a path given by its bytes.
+    pub(super) fn row_at(&self, path: &[u8]) -> Option<&Row> {
+        let at = self.rows.binary_search_by(|(have, _)| walk_order(have.as_bytes(), path)).ok()?;
         self.rows.get(at).map(|(_, row)| row)
+    }
+
+    /// The rows of what is directly in `dir`, in order. It steps over what lies deeper: a search for each child, not a walk.
+    pub fn children<'a>(&'a self, dir: &TreePath) -> impl Iterator<Item = (&'a TreePath, &'a Row)> + use<'a> {
+        let from = self.rows.partition_point(|(path, _)| path <= dir);
+        let rest = self.rows.get(from..).unwrap_or_default();
+        let mut rest = rest.get(..rest.partition_point(|(path, _)| path.is_within(dir))).unwrap_or_default();
+        let depth = dir.components().count() + 1;
+        std::iter::from_fn(move || {
+            loop {
+                let ((path, row), tail) = rest.split_first()?;
+                rest = tail;
+                if path.components().count() == depth {
+                    // Everything below this child follows it directly.
+                    let deeper = if tail.first().is_some_and(|(next, _)| next.is_within(path)) {
+                        tail.partition_point(|(next, _)| next.is_within(path))
+                    } else {
+                        0
+                    };
+                    rest = tail.get(deeper..).unwrap_or_default();
+                    return Some((path, row));
+                }
+            }
+        })
+    }
+
+    /// How many rows there are.
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Is there no row?
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
     }
 
     /// All rows in order.
@@ -60,15 +99,20 @@ impl Index {
         self.kept.get(path)
     }
 
+    /// All kept bytes by path.
+    pub fn all_kept(&self) -> impl Iterator<Item = (&TreePath, &Arc<[u8]>)> {
+        self.kept.iter()
+    }
+
     /// The form on disk; it ends with a digest of itself.
     pub fn encode(&self) -> Vec<u8> {
-        Vec::new()
+        form::encode(&self.rows, &self.kept)
     }
 
     /// Reads the form on disk; never trusts it.
     pub fn decode(bytes: &[u8]) -> Result<Self, BadIndex> {
-        let _ = bytes;
-        Err(BadIndex { reason: "not written".into() })
+        let (rows, kept) = form::decode(bytes)?;
+        Ok(Self { rows, kept })
     }
 }
 

@@ -5,10 +5,12 @@
 //! reads and writes its own bytes only.
 
 mod chain;
+mod form;
 mod index;
 mod path;
 
 pub use chain::{Chain, Found, Unresolved};
+pub(crate) use chain::{Step, resolve_with};
 pub use index::{BadIndex, Index, IndexBuilder, Row};
 pub use path::{BadPath, TreePath};
 

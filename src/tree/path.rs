@@ -139,9 +139,17 @@ impl TreePath {
     }
 }
 
+/// The order of a walk, on the bytes of two paths: as by components, because no component holds a NUL, so that `/`
+/// may stand for it and sort before all else.
+pub(super) fn walk_order(left: &[u8], right: &[u8]) -> Ordering {
+    let rank = |byte: &u8| if *byte == b'/' { 0 } else { *byte };
+    let same = left.iter().zip(right).take_while(|(a, b)| a == b).count();
+    left.get(same).map(rank).cmp(&right.get(same).map(rank))
+}
+
 impl Ord for TreePath {
     fn cmp(&self, other: &Self) -> Ordering {
-        self.components().cmp(other.components())
+        walk_order(&self.0, &other.0)
     }
 }
 
