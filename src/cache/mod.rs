@@ -2,82 +2,29 @@
 //!
 //! A key is the BLAKE3 of its fields. Its record keeps the fields decomposed, values only as digests salted with the
 //! store's own salt, so that a later miss can say which field changed; the digests by path of what a COPY selected
-//! are kept beside it.
+//! are kept beside it and read only then.
+//!
+//! In the store, with `<key>` and `<place>` as 64 hex digits:
+//!
+//! ```text
+//! cache/<key>        the outcome and the salted fields
+//! cache/<key>-0      the salted digests by path, if there are any
+//! cache/<place>-1    the keys of the last records of an instruction, the most recent first
+//! ```
 
-use serde::{Deserialize, Serialize};
+mod fields;
+mod path_value;
+mod reason;
+mod record;
 
-use crate::{
-    oci::DiffId,
-    store::{self, Store},
-};
+pub use fields::{Fields, StepKey, VERSION};
+pub use path_value::PathValue;
+pub use reason::explain;
+pub use record::{Outcome, look_up, record};
 
-/// The version of the schema; it is in every key.
-pub const VERSION: u32 = 1;
+/// The label of a field that is a digest of what the paths of a record say: where the paths tell
+/// what changed, [`explain`] does not name it.
+pub const FILES: &str = "files";
 
-/// The name of a step's result.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct StepKey([u8; 32]);
-
-impl StepKey {
-    /// 64 hex digits.
-    pub fn hex(&self) -> String {
-        blake3::Hash::from_bytes(self.0).to_hex().to_string()
-    }
-}
-
-/// The fields of a key, in order.
-#[derive(Debug, Clone, Default)]
-pub struct Fields(Vec<(String, Vec<u8>)>);
-
-impl Fields {
-    /// No field yet.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Adds a field. The label is shown to users when the field is the reason of a miss: `ARG GIT_SHA`, `base`.
-    #[must_use]
-    pub fn field(mut self, label: impl Into<String>, value: impl AsRef<[u8]>) -> Self {
-        self.0.push((label.into(), value.as_ref().to_vec()));
-        self
-    }
-
-    /// The key.
-    pub fn key(&self) -> StepKey {
-        StepKey(*blake3::hash(b"").as_bytes())
-    }
-}
-
-/// What a step made.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Outcome {
-    /// Its layer.
-    pub diff_id: DiffId,
-    /// When it was made, RFC 3339: history lines of a cached build are those of the first.
-    pub created: String,
-}
-
-/// Finds the outcome of a key. Anything unreadable is a miss.
-pub fn look_up(store: &Store, key: &StepKey) -> Result<Option<Outcome>, store::Error> {
-    let _ = (store, key);
-    unimplemented!("cache")
-}
-
-/// Records an outcome with its decomposed key. `instruction` names the place in a Dockerfile independent of values
-/// (stage, ordinal, keyword), to find the nearest earlier record; `paths` are the digests by path of what was selected.
-pub fn record(
-    store: &Store,
-    fields: &Fields,
-    instruction: &str,
-    paths: &[(String, String)],
-    outcome: &Outcome,
-) -> Result<(), store::Error> {
-    let _ = (store, fields, instruction, paths, outcome);
-    unimplemented!("cache")
-}
-
-/// What changed since the nearest earlier record of that instruction: labels of fields, and paths. Empty: there is none.
-pub fn explain(store: &Store, fields: &Fields, instruction: &str, paths: &[(String, String)]) -> Result<Vec<String>, store::Error> {
-    let _ = (store, fields, instruction, paths);
-    unimplemented!("cache")
-}
+#[cfg(test)]
+mod tests;

@@ -7,20 +7,45 @@
 //! index/<diff-id hex>          the tree index of a layer
 //! layers/<diff-id hex>/<compressor>   the descriptor of the blob a layer is compressed as
 //! trees/<domain>/<diff-id hex>/       extracted and sealed, immutable, a lower of overlays
-//! refs/                        image names → descriptors
+//! refs/<hex>                   image names → descriptors
 //! cache/<key>                  step records, self-checking
+//! locks/                       locks on names, gone when free
+//! salt                         32 random bytes, made once
 //! tmp/                         locked while in use, swept when not
 //! ```
 //!
-//! Many processes share a store at once.
+//! Invariants: a file has its name only when it is whole (it is written under `tmp/` and renamed); no file is changed
+//! after; many processes share a store at once, and one that is killed at any moment leaves nothing but what the
+//! next [`Store::open`] sweeps. The front (the user) and the engine (root of a user namespace, whose root is the
+//! user) both open it: what only the engine may delete, the front leaves without a word.
 
-use std::path::{Path, PathBuf};
+mod blob;
+mod layers;
+mod lock;
+mod record;
+mod refs;
+mod remove;
+mod sealed;
+mod temp;
+mod trees;
 
-use crate::{
-    oci::{Descriptor, DiffId, Digest, Reference},
-    sys::PathError,
-    tree::Index,
+pub use blob::{BlobReader, BlobWriter};
+pub use lock::Lock;
+pub use temp::Scratch;
+
+use std::{
+    fs,
+    io::{self, Read as _, Write as _},
+    path::{Path, PathBuf},
 };
+
+use crate::sys::PathError;
+
+/// The format that this program reads and writes.
+const FORMAT: u32 = 1;
+
+/// What a store has below its root.
+const DIRS: [&str; 8] = ["blobs/sha256", "index", "layers", "trees", "refs", "cache", "locks", "tmp"];
 
 /// Why the store could not do it.
 #[derive(Debug, thiserror::Error)]
@@ -50,16 +75,38 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// A value of ours that has no JSON form.
+    fn encoding(path: &Path, error: serde_json::Error) -> Self {
+        PathError::new("encode", path)(io::Error::from(error)).into()
+    }
+}
+
 /// A store on disk.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Store {
     root: PathBuf,
+    boot: String,
 }
 
 impl Store {
     /// Opens the store at `root`, making it if it is not there; sweeps temporary files that nobody holds.
+    /// A directory with something else in it is refused.
     pub fn open(root: &Path) -> Result<Self, Error> {
-        Ok(Self { root: root.to_owned() })
+        let store = Self { root: root.to_owned(), boot: trees::boot_id()? };
+        trees::make_dir(root)?;
+        let known = store.format()?;
+        for dir in DIRS {
+            trees::make_dir(&root.join(dir))?;
+        }
+        if !known {
+            let mut temp = temp::TempFile::create(&store.tmp())?;
+            writeln!(temp, "{FORMAT}").map_err(PathError::new("write", temp.path()))?;
+            temp.persist(&root.join("format"), true)?;
+        }
+        temp::sweep(&store.tmp());
+        temp::sweep(&root.join("locks"));
+        Ok(store)
     }
 
     /// Where it is.
@@ -67,173 +114,103 @@ impl Store {
         &self.root
     }
 
-    /// Begins a blob; nothing is there before [`BlobWriter::commit`].
-    pub fn blob_writer(&self) -> Result<BlobWriter, Error> {
-        unimplemented!("store")
+    fn tmp(&self) -> PathBuf {
+        self.root.join("tmp")
     }
 
-    /// Puts bytes in memory: configs and manifests.
-    pub fn put_blob(&self, bytes: &[u8]) -> Result<Digest, Error> {
-        let _ = bytes;
-        unimplemented!("store")
+    /// Is the version written? Another version, or a directory that is no store, is an error.
+    fn format(&self) -> Result<bool, Error> {
+        let path = self.root.join("format");
+        let mut text = String::new();
+        if let Some(file) = sealed::open_regular(&path)? {
+            let _size = file.take(64).read_to_string(&mut text).map_err(PathError::new("read", &path))?;
+        }
+        let found = text.trim();
+        if found == FORMAT.to_string() {
+            return Ok(true);
+        }
+        if !found.is_empty() {
+            return Err(self.unknown(found.escape_debug().to_string()));
+        }
+        // Not there, or empty after a power cut. It is ours if all that is in it could be.
+        let tops: Vec<&str> = DIRS.iter().filter_map(|dir| dir.split('/').next()).chain(["format", "salt", "stat", "mounts"]).collect();
+        for entry in fs::read_dir(&self.root).map_err(PathError::new("read", &self.root))? {
+            let name = entry.map_err(PathError::new("read", &self.root))?.file_name();
+            if !tops.iter().any(|top| name == *top) {
+                return Err(self.unknown(format!("none (it is a directory with `{}` in it)", name.display())));
+            }
+        }
+        Ok(false)
     }
 
-    /// A small blob, verified, at most `limit` bytes. `None`: missing or damaged (then it is deleted).
-    pub fn blob(&self, digest: &Digest, limit: u64) -> Result<Option<Vec<u8>>, Error> {
-        let _ = (digest, limit);
-        unimplemented!("store")
-    }
-
-    /// A stream of a blob; the digest and size are checked when its end is read, and a mismatch is a read error. `None`: missing.
-    pub fn open_blob(&self, descriptor: &Descriptor) -> Result<Option<BlobReader>, Error> {
-        let _ = descriptor;
-        unimplemented!("store")
-    }
-
-    /// Is it there with that size? Does not read it.
-    pub fn has_blob(&self, digest: &Digest, size: u64) -> bool {
-        let _ = (digest, size);
-        unimplemented!("store")
-    }
-
-    /// A layer's index. `None`: missing or damaged.
-    pub fn index(&self, layer: &DiffId) -> Result<Option<Index>, Error> {
-        let _ = layer;
-        unimplemented!("store")
-    }
-
-    /// Records a layer's index.
-    pub fn put_index(&self, layer: &DiffId, index: &Index) -> Result<(), Error> {
-        let _ = (layer, index);
-        unimplemented!("store")
-    }
-
-    /// The blob a layer was compressed as by that compressor (its id: crate, version, level, block size), or pulled as (`pulled`).
-    pub fn layer_blob(&self, layer: &DiffId, compressor: &str) -> Option<Descriptor> {
-        let _ = (layer, compressor);
-        unimplemented!("store")
-    }
-
-    /// Any blob of a layer that is there.
-    pub fn any_layer_blob(&self, layer: &DiffId) -> Option<Descriptor> {
-        let _ = layer;
-        unimplemented!("store")
-    }
-
-    /// Remembers it.
-    pub fn put_layer_blob(&self, layer: &DiffId, compressor: &str, blob: &Descriptor) -> Result<(), Error> {
-        let _ = (layer, compressor, blob);
-        unimplemented!("store")
-    }
-
-    /// The tree of a layer in an ownership domain, if it is there whole.
-    pub fn tree(&self, domain: &str, layer: &DiffId) -> Option<PathBuf> {
-        let _ = (domain, layer);
-        unimplemented!("store")
-    }
-
-    /// An empty directory under `tmp/`, locked while the value lives, removed when dropped.
-    pub fn scratch(&self) -> Result<Scratch, Error> {
-        unimplemented!("store")
-    }
-
-    /// Makes `dir` (a directory inside a scratch) the tree of a layer: rename, marked unsynced until [`Store::sync`].
-    /// If another process was faster, its tree stays and ours is left to the scratch.
-    pub fn commit_tree(&self, domain: &str, layer: &DiffId, dir: &Path) -> Result<PathBuf, Error> {
-        let _ = (domain, layer, dir);
-        unimplemented!("store")
-    }
-
-    /// A lock across processes on a name (a layer being extracted, a step being run); waits, and calls `waiting` once if it must.
-    pub fn lock(&self, name: &str, waiting: &mut dyn FnMut()) -> Result<Lock, Error> {
-        let _ = (name, waiting);
-        unimplemented!("store")
-    }
-
-    /// One syncfs; the trees that were unsynced are sound afterwards.
-    pub fn sync(&self) -> Result<(), Error> {
-        unimplemented!("store")
-    }
-
-    /// Names an image. The descriptor is that of its manifest or index.
-    pub fn put_ref(&self, name: &Reference, target: &Descriptor) -> Result<(), Error> {
-        let _ = (name, target);
-        unimplemented!("store")
-    }
-
-    /// What a name stands for.
-    pub fn resolve_ref(&self, name: &Reference) -> Result<Option<Descriptor>, Error> {
-        let _ = name;
-        unimplemented!("store")
-    }
-
-    /// All names, sorted.
-    pub fn refs(&self) -> Result<Vec<(Reference, Descriptor)>, Error> {
-        unimplemented!("store")
-    }
-
-    /// A step record's bytes, checked. `None`: missing or damaged (then it is deleted).
-    pub fn record(&self, key: &str) -> Result<Option<Vec<u8>>, Error> {
-        let _ = key;
-        unimplemented!("store")
-    }
-
-    /// Writes a record (or what belongs to one); `key` is a file name of hex digits and `-`.
-    pub fn put_record(&self, key: &str, bytes: &[u8]) -> Result<(), Error> {
-        let _ = (key, bytes);
-        unimplemented!("store")
-    }
-
-    /// 32 random bytes that are this store's own, made once.
-    pub fn salt(&self) -> Result<[u8; 32], Error> {
-        unimplemented!("store")
+    fn unknown(&self, found: String) -> Error {
+        Error::Format { root: self.root.clone(), found, known: FORMAT }
     }
 }
 
-/// A blob being written: counts and hashes what passes. Dropped without a commit, it never was.
-#[derive(Debug)]
-pub struct BlobWriter {}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl BlobWriter {
-    /// Finishes it; with `expected`, only if digest and size are those.
-    pub fn commit(self, expected: Option<(&Digest, u64)>) -> Result<(Digest, u64), Error> {
-        let _ = expected;
-        unimplemented!("store")
+    /// A fresh store in a fresh directory.
+    pub(super) fn store() -> (tempfile::TempDir, Store) {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("store")).unwrap();
+        (dir, store)
+    }
+
+    #[test]
+    fn a_store_of_another_version_and_a_directory_that_is_none_are_refused() {
+        let (dir, store) = store();
+        drop(Store::open(store.root()).unwrap());
+        fs::write(store.root().join("format"), "2\n").unwrap();
+        assert!(Store::open(store.root()).unwrap_err().to_string().ends_with("has format 2, this program knows 1"));
+        assert!(matches!(Store::open(dir.path()), Err(Error::Format { .. })));
+        assert!(!dir.path().join("blobs").exists());
+    }
+
+    #[test]
+    fn an_empty_format_file_after_a_power_cut_is_written_again() {
+        let (_dir, store) = store();
+        fs::write(store.root().join("format"), "").unwrap();
+        drop(Store::open(store.root()).unwrap());
+        assert_eq!(fs::read_to_string(store.root().join("format")).unwrap(), "1\n");
+    }
+
+    #[test]
+    fn what_a_killed_process_left_is_swept_when_the_store_is_opened_and_what_is_in_use_is_not() {
+        let (_dir, store) = store();
+        fs::create_dir_all(store.tmp().join("0123/work/work")).unwrap();
+        fs::write(store.tmp().join("4567"), "half").unwrap();
+        fs::write(store.root().join("locks/89ab"), "").unwrap();
+        let scratch = store.scratch().unwrap();
+        let writer = store.blob_writer().unwrap();
+        let lock = store.lock("name", &mut || ()).unwrap();
+        drop(Store::open(store.root()).unwrap());
+        assert_eq!(fs::read_dir(store.tmp()).unwrap().count(), 2);
+        assert_eq!(fs::read_dir(store.root().join("locks")).unwrap().count(), 1);
+        drop((scratch, writer, lock));
+        assert_eq!(fs::read_dir(store.tmp()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn many_processes_open_a_new_store_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        std::thread::scope(|scope| {
+            for each in 0..8_u8 {
+                let root = dir.path().join("deep/store");
+                let _thread = scope.spawn(move || {
+                    let store = Store::open(&root).unwrap();
+                    for round in 0..20_u8 {
+                        let digest = store.put_blob(&[round]).unwrap();
+                        assert_eq!(store.blob(&digest, 1).unwrap().unwrap(), [round]);
+                        store.put_record("ab", &[each; 1000]).unwrap();
+                        let found = store.record("ab").unwrap().unwrap();
+                        assert!(found.len() == 1000 && found.iter().all(|byte| *byte == found[0]));
+                        drop(Store::open(&root).unwrap());
+                    }
+                });
+            }
+        });
     }
 }
-
-impl std::io::Write for BlobWriter {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-/// A blob being read; the last read fails if the digest or size is wrong.
-#[derive(Debug)]
-pub struct BlobReader {}
-
-impl std::io::Read for BlobReader {
-    fn read(&mut self, bytes: &mut [u8]) -> std::io::Result<usize> {
-        let _ = bytes;
-        Ok(0)
-    }
-}
-
-/// A temporary directory that is locked and removed when dropped (files of subordinate ids too, in the engine).
-#[derive(Debug)]
-pub struct Scratch {}
-
-impl Scratch {
-    /// Where it is.
-    pub fn path(&self) -> &Path {
-        unimplemented!("store")
-    }
-}
-
-/// A lock across processes, freed when dropped or when the process ends.
-#[derive(Debug)]
-pub struct Lock {}

@@ -1,0 +1,312 @@
+//! Blobs: `blobs/sha256/<hex>`, written once and never changed.
+//!
+//! A blob is hashed while it is written (temp → fsync → rename → fsync of the directory) and again while it is
+//! read: the read that would hand out its last bytes fails instead if the digest or the size is wrong. A damaged
+//! blob is deleted, so that the next build finds it missing.
+
+use std::{
+    fs::{self, File},
+    io::{self, BufWriter, Read, Write},
+    path::PathBuf,
+};
+
+use sha2::{Digest as _, Sha256};
+
+use super::{
+    Error, Store,
+    sealed::{discard, open_regular},
+    temp::TempFile,
+};
+use crate::{
+    oci::{Descriptor, Digest},
+    sys::PathError,
+};
+
+impl Store {
+    /// Begins a blob; nothing is there before [`BlobWriter::commit`].
+    pub fn blob_writer(&self) -> Result<BlobWriter, Error> {
+        let file = BufWriter::with_capacity(128 * 1024, TempFile::create(&self.tmp())?);
+        Ok(BlobWriter { file, hasher: Sha256::new(), size: 0, blobs: self.blobs() })
+    }
+
+    /// Puts bytes in memory: configs and manifests.
+    pub fn put_blob(&self, bytes: &[u8]) -> Result<Digest, Error> {
+        let mut writer = self.blob_writer()?;
+        writer.write_all(bytes).map_err(PathError::new("write", self.blobs()))?;
+        Ok(writer.commit(None)?.0)
+    }
+
+    /// A small blob, verified, at most `limit` bytes (a larger one is [`Error::Mismatch`]). `None`: missing or damaged (then it is deleted).
+    pub fn blob(&self, digest: &Digest, limit: u64) -> Result<Option<Vec<u8>>, Error> {
+        let path = self.blob_path(digest);
+        let Some(file) = open_regular(&path)? else { return Ok(None) };
+        let mut bytes = Vec::new();
+        let _read = (&file).take(limit.saturating_add(1)).read_to_end(&mut bytes).map_err(PathError::new("read", &path))?;
+        if bytes.len() as u64 > limit {
+            let size = file.metadata().map_err(PathError::new("stat", &path))?.len();
+            return Err(mismatch(digest, format!("at most {limit} bytes"), format!("{size} bytes")));
+        }
+        if Digest::of(&bytes) == *digest {
+            return Ok(Some(bytes));
+        }
+        discard(&file, &path);
+        Ok(None)
+    }
+
+    /// A stream of a blob; the digest and size are checked when its end is read, and a mismatch is a read error. `None`: missing.
+    pub fn open_blob(&self, descriptor: &Descriptor) -> Result<Option<BlobReader>, Error> {
+        let path = self.blob_path(&descriptor.digest);
+        let Some(file) = open_regular(&path)? else { return Ok(None) };
+        if file.metadata().map_err(PathError::new("stat", &path))?.len() != descriptor.size {
+            // Which of the two is wrong? Only a file that does not have its own digest may go.
+            return match self.verified_size(&descriptor.digest)? {
+                None => Ok(None),
+                Some(size) => Err(mismatch(&descriptor.digest, format!("{} bytes", descriptor.size), format!("{size} bytes"))),
+            };
+        }
+        let hasher = Some(Sha256::new());
+        Ok(Some(BlobReader { file, path, digest: descriptor.digest, left: descriptor.size, hasher }))
+    }
+
+    /// Is it there with that size? Does not read it.
+    pub fn has_blob(&self, digest: &Digest, size: u64) -> bool {
+        fs::symlink_metadata(self.blob_path(digest)).is_ok_and(|found| found.is_file() && found.len() == size)
+    }
+
+    /// Reads a blob whole. `None`: missing or damaged (then it is deleted).
+    fn verified_size(&self, digest: &Digest) -> Result<Option<u64>, Error> {
+        let path = self.blob_path(digest);
+        let Some(file) = open_regular(&path)? else { return Ok(None) };
+        let mut hasher = Sha256::new();
+        let mut bytes = vec![0; 128 * 1024];
+        let mut size = 0;
+        loop {
+            match (&file).read(&mut bytes) {
+                Ok(0) => break,
+                Ok(count) => {
+                    hasher.update(bytes.get(..count).unwrap_or_default());
+                    size += count as u64;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(PathError::new("read", path)(error).into()),
+            }
+        }
+        if Digest::from_bytes(hasher.finalize().into()) == *digest {
+            return Ok(Some(size));
+        }
+        discard(&file, &path);
+        Ok(None)
+    }
+
+    fn blobs(&self) -> PathBuf {
+        self.root.join("blobs/sha256")
+    }
+
+    fn blob_path(&self, digest: &Digest) -> PathBuf {
+        self.blobs().join(digest.hex())
+    }
+}
+
+/// A blob being written: counts and hashes what passes. Dropped without a commit, it never was.
+#[derive(Debug)]
+pub struct BlobWriter {
+    file: BufWriter<TempFile>,
+    hasher: Sha256,
+    size: u64,
+    blobs: PathBuf,
+}
+
+impl BlobWriter {
+    /// Finishes it; with `expected`, only if digest and size are those.
+    pub fn commit(self, expected: Option<(&Digest, u64)>) -> Result<(Digest, u64), Error> {
+        let digest = Digest::from_bytes(self.hasher.finalize().into());
+        if let Some((wanted, size)) = expected {
+            if self.size != size {
+                return Err(mismatch(wanted, format!("{size} bytes"), format!("{} bytes", self.size)));
+            }
+            if digest != *wanted {
+                return Err(mismatch(wanted, wanted.to_string(), digest.to_string()));
+            }
+        }
+        let path = self.blobs.join(digest.hex());
+        let file = self.file.into_inner().map_err(|error| PathError::new("write", &path)(error.into_error()))?;
+        // An older file of that name is replaced even so: this one is known to be right.
+        file.persist(&path, true)?;
+        Ok((digest, self.size))
+    }
+
+    /// How many bytes it has so far.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+}
+
+impl Write for BlobWriter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.file.write(bytes)?;
+        self.hasher.update(bytes.get(..count).unwrap_or_default());
+        self.size += count as u64;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+/// A blob being read; the read that would complete it fails if the digest or size is wrong.
+#[derive(Debug)]
+pub struct BlobReader {
+    file: File,
+    path: PathBuf,
+    digest: Digest,
+    left: u64,
+    /// Gone when the end was verified.
+    hasher: Option<Sha256>,
+}
+
+impl BlobReader {
+    /// Reads what is left, so that all of the blob was verified: a decoder may stop before the last byte.
+    pub fn finish(mut self) -> io::Result<()> {
+        io::copy(&mut self, &mut io::sink()).map(|_| ())
+    }
+
+    fn damaged(&self, what: &str) -> io::Error {
+        discard(&self.file, &self.path);
+        io::Error::new(io::ErrorKind::InvalidData, format!("the blob {} {what}", self.digest))
+    }
+
+    /// All bytes are hashed: is it the right file, and is that its end?
+    fn verify(&mut self) -> io::Result<()> {
+        let Some(hasher) = self.hasher.take() else { return Ok(()) };
+        if Digest::from_bytes(hasher.finalize().into()) != self.digest {
+            return Err(self.damaged("is damaged: its bytes have another digest"));
+        }
+        match (&self.file).read(&mut [0])? {
+            0 => Ok(()),
+            _ => Err(self.damaged("is longer than it should be")),
+        }
+    }
+}
+
+impl Read for BlobReader {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        if self.left == 0 {
+            return self.verify().map(|()| 0);
+        }
+        let room = usize::try_from(self.left).unwrap_or(usize::MAX).min(bytes.len());
+        let Some(window) = bytes.get_mut(..room).filter(|window| !window.is_empty()) else { return Ok(0) };
+        let count = self.file.read(window)?;
+        if count == 0 {
+            return Err(self.damaged("is cut short"));
+        }
+        if let Some(hasher) = &mut self.hasher {
+            hasher.update(window.get(..count).unwrap_or_default());
+        }
+        self.left -= count as u64;
+        if self.left == 0 {
+            self.verify()?;
+        }
+        Ok(count)
+    }
+}
+
+fn mismatch(digest: &Digest, expected: String, found: String) -> Error {
+    Error::Mismatch { what: format!("the blob {digest}"), expected, found }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::tests::store;
+
+    fn read(store: &Store, digest: Digest, size: u64) -> io::Result<Option<Vec<u8>>> {
+        let reader = store.open_blob(&Descriptor::new("x/y", digest, size)).map_err(io::Error::other)?;
+        let Some(mut reader) = reader else { return Ok(None) };
+        let mut bytes = Vec::new();
+        reader.read_to_end(&mut bytes).map(|_| Some(bytes))
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let (_dir, store) = store();
+        for bytes in [&b""[..], b"one", &vec![7; 300_000]] {
+            let digest = store.put_blob(bytes).unwrap();
+            assert_eq!(digest, Digest::of(bytes));
+            assert!(store.has_blob(&digest, bytes.len() as u64) && !store.has_blob(&digest, 9));
+            assert_eq!(read(&store, digest, bytes.len() as u64).unwrap().unwrap(), bytes);
+            assert_eq!(store.blob(&digest, 300_000).unwrap().unwrap(), bytes);
+        }
+        assert_eq!(fs::read_dir(store.tmp()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_writer_that_is_dropped_or_promised_something_else_leaves_nothing() {
+        let (_dir, store) = store();
+        let mut dropped = store.blob_writer().unwrap();
+        dropped.write_all(b"half").unwrap();
+        drop(dropped);
+        for expected in [(Digest::of(b"other"), 4), (Digest::of(b"half"), 5)] {
+            let mut writer = store.blob_writer().unwrap();
+            writer.write_all(b"half").unwrap();
+            assert!(matches!(writer.commit(Some((&expected.0, expected.1))), Err(Error::Mismatch { .. })));
+        }
+        assert_eq!(fs::read_dir(store.tmp()).unwrap().count(), 0);
+        assert_eq!(fs::read_dir(store.blobs()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_damaged_blob_never_gives_its_last_bytes_and_is_then_missing() {
+        let (_dir, store) = store();
+        let bytes: Vec<u8> = (0..200_000_u32).map(|at| at.to_le_bytes()[0]).collect();
+        let size = bytes.len() as u64;
+        let digest = store.put_blob(&bytes).unwrap();
+        let mut flipped = bytes.clone();
+        flipped[150_000] ^= 1;
+        fs::write(store.blob_path(&digest), &flipped).unwrap();
+        assert_eq!(read(&store, digest, size).unwrap_err().kind(), io::ErrorKind::InvalidData);
+        assert!(!store.has_blob(&digest, size));
+        for bad in [&bytes[..199_999], &[&bytes[..], b"more"].concat(), &flipped] {
+            fs::write(store.blob_path(&digest), bad).unwrap();
+            assert!(read(&store, digest, size).map_or(true, |found| found.is_none()));
+            assert!(!store.has_blob(&digest, size));
+            fs::write(store.blob_path(&digest), bad).unwrap();
+            assert_eq!(store.blob(&digest, 1 << 20).unwrap(), None);
+            assert!(!store.blob_path(&digest).exists());
+        }
+    }
+
+    #[test]
+    fn a_blob_that_grows_or_shrinks_while_it_is_read_is_an_error() {
+        let (_dir, store) = store();
+        let bytes = vec![1; 500_000];
+        for new_size in [499_999_u64, 500_001] {
+            let digest = store.put_blob(&bytes).unwrap();
+            let mut reader = store.open_blob(&Descriptor::new("x/y", digest, 500_000)).unwrap().unwrap();
+            reader.read_exact(&mut [0; 1000]).unwrap();
+            File::options().write(true).open(store.blob_path(&digest)).unwrap().set_len(new_size).unwrap();
+            assert_eq!(reader.finish().unwrap_err().kind(), io::ErrorKind::InvalidData);
+        }
+    }
+
+    #[test]
+    fn a_descriptor_that_lies_about_the_size_does_not_cost_the_blob() {
+        let (_dir, store) = store();
+        let digest = store.put_blob(b"bytes").unwrap();
+        assert!(matches!(store.open_blob(&Descriptor::new("x/y", digest, 4)), Err(Error::Mismatch { .. })));
+        assert!(matches!(store.blob(&digest, 4), Err(Error::Mismatch { .. })));
+        assert!(store.has_blob(&digest, 5));
+    }
+
+    #[test]
+    fn something_else_in_the_place_of_a_blob_is_a_missing_blob() {
+        let (_dir, store) = store();
+        let digest = Digest::of(b"x");
+        std::os::unix::fs::symlink("/etc/passwd", store.blob_path(&digest)).unwrap();
+        assert_eq!(store.blob(&digest, 100).unwrap(), None);
+        assert!(!store.has_blob(&digest, 1));
+        fs::remove_file(store.blob_path(&digest)).unwrap();
+        fs::create_dir(store.blob_path(&digest)).unwrap();
+        assert_eq!(read(&store, digest, 1).unwrap(), None);
+    }
+}
