@@ -1,12 +1,32 @@
 //! Configs, manifests, history; validation of images that come from outside.
+//!
+//! - [`assemble`] makes an image of a base, a config and the items that a build made; its bytes depend on these
+//!   values alone.
+//! - [`read`] takes an image out of the store and believes nothing of it before it is checked.
+//! - [`load`] and [`import`] bring images and root file systems in from archives.
+//!
+//! An [`Image`] never changes: [`Image::annotated`] and [`Image::with_layers`] give new ones.
+//!
+//! Source: image-spec `manifest.md`, `image-index.md`, `config.md`; moby `image/tarexport`; BuildKit
+//! `exporter/containerimage/writer.go`.
+
+mod assemble;
+mod history;
+mod read;
+
+pub use assemble::{BaseParts, COMMENT, Flavor, Item, assemble};
+pub use read::{CONFIG_LIMIT, MANIFEST_LIMIT, choose, manifest, read};
 
 use crate::{
+    error::Kind,
     layer,
     oci::{Descriptor, Digest, ImageConfig, Platform},
     store,
+    sys::PathError,
 };
 
-/// A finished image: its manifest, config and layers are blobs of the store.
+/// A finished image: its manifest and config are blobs of the store; its layers are too, unless they are a base's
+/// that nobody needed yet.
 #[derive(Debug, Clone)]
 pub struct Image {
     /// Of the manifest.
@@ -17,6 +37,9 @@ pub struct Image {
     pub config: ImageConfig,
     /// The layers' blobs, base first.
     pub layers: Vec<Descriptor>,
+    /// How many of the layers came with the base: an output's compression leaves them alone unless forced. 0 for
+    /// an image that was read.
+    pub base_layers: usize,
     /// What it runs on.
     pub platform: Platform,
 }
@@ -24,12 +47,42 @@ pub struct Image {
 /// Why an image could not be made or read.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// The kernel refused.
+    #[error(transparent)]
+    Path(#[from] PathError),
     /// The store refused.
     #[error(transparent)]
     Store(#[from] store::Error),
     /// A layer refused.
     #[error(transparent)]
     Layer(#[from] layer::Error),
+    /// A stream that an image comes from broke off.
+    #[error("read {what}")]
+    Stream {
+        /// Which one.
+        what: String,
+        /// What the kernel or the decompressor said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A blob that is needed is not in the store.
+    #[error("the store lacks {digest}, {what}")]
+    Missing {
+        /// Its digest.
+        digest: Digest,
+        /// What it would be.
+        what: &'static str,
+    },
+    /// An index has nothing for a platform.
+    #[error("{what} has no image for {platform}; it has {offered}")]
+    NoPlatform {
+        /// The index.
+        what: String,
+        /// What was asked for.
+        platform: Platform,
+        /// What there is.
+        offered: String,
+    },
     /// The image's data are not sound.
     #[error("{what} is not a sound image: {reason}")]
     Bad {
@@ -38,4 +91,19 @@ pub enum Error {
         /// What was found.
         reason: String,
     },
+}
+
+impl Error {
+    /// For the image or archive called `what`.
+    pub(crate) fn bad(what: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self::Bad { what: what.into(), reason: reason.into() }
+    }
+
+    /// Whose fault it is.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Path(_) | Self::Store(_) | Self::Layer(_) => Kind::Environment,
+            Self::Stream { .. } | Self::Missing { .. } | Self::NoPlatform { .. } | Self::Bad { .. } => Kind::Request,
+        }
+    }
 }

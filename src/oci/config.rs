@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::DiffId;
+use super::{DiffId, null};
 
 /// An image's config blob.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -24,13 +24,13 @@ pub struct ImageConfig {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub variant: Option<String>,
     /// What a runtime uses.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null::is_empty")]
     pub config: Config,
     /// The layers.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null::is_empty")]
     pub rootfs: RootFs,
     /// One item for each instruction.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null::is_empty")]
     pub history: Vec<History>,
     /// Fields that we do not know.
     #[serde(flatten)]
@@ -44,7 +44,7 @@ pub struct RootFs {
     #[serde(rename = "type")]
     pub kind: String,
     /// Base first.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null::is_empty")]
     pub diff_ids: Vec<DiffId>,
 }
 
@@ -87,7 +87,7 @@ fn is_false(value: &bool) -> bool {
 #[serde(rename_all = "PascalCase")]
 pub struct Config {
     /// USER
-    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[serde(default, skip_serializing_if = "String::is_empty", deserialize_with = "null::is_empty")]
     pub user: String,
     /// EXPOSE, a set: `80/tcp` → `{}`
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -111,7 +111,7 @@ pub struct Config {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub volumes: Option<BTreeMap<String, Value>>,
     /// WORKDIR
-    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[serde(default, skip_serializing_if = "String::is_empty", deserialize_with = "null::is_empty")]
     pub working_dir: String,
     /// ONBUILD
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -120,7 +120,7 @@ pub struct Config {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub labels: Option<BTreeMap<String, String>>,
     /// STOPSIGNAL
-    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[serde(default, skip_serializing_if = "String::is_empty", deserialize_with = "null::is_empty")]
     pub stop_signal: String,
     /// SHELL
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -135,7 +135,7 @@ pub struct Config {
 #[serde(rename_all = "PascalCase")]
 pub struct Health {
     /// `["NONE"]`, `["CMD", …]`, `["CMD-SHELL", text]`
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "null::is_empty")]
     pub test: Vec<String>,
     /// Between two checks.
     #[serde(default, skip_serializing_if = "is_zero")]

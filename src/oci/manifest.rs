@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Digest, Platform};
+use super::{Digest, Platform, null};
 
 /// Media types that we write or read.
 pub mod media_type {
@@ -31,6 +31,16 @@ pub mod media_type {
     pub const DOCKER_LAYER_GZIP: &str = "application/vnd.docker.image.rootfs.diff.tar.gzip";
     /// Docker's plain layer.
     pub const DOCKER_LAYER: &str = "application/vnd.docker.image.rootfs.diff.tar";
+    /// Docker's gzip layer that only its owner may distribute.
+    pub const DOCKER_FOREIGN_GZIP: &str = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip";
+    /// Docker's plain layer that only its owner may distribute.
+    pub const DOCKER_FOREIGN: &str = "application/vnd.docker.image.rootfs.foreign.diff.tar";
+    /// A plain layer that only its owner may distribute.
+    pub const FOREIGN: &str = "application/vnd.oci.image.layer.nondistributable.v1.tar";
+    /// A gzip layer that only its owner may distribute.
+    pub const FOREIGN_GZIP: &str = "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip";
+    /// A zstd layer that only its owner may distribute.
+    pub const FOREIGN_ZSTD: &str = "application/vnd.oci.image.layer.nondistributable.v1.tar+zstd";
 }
 
 /// What a blob is, how large, and its digest.
@@ -47,7 +57,7 @@ pub struct Descriptor {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub platform: Option<Platform>,
     /// Free text by key.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "null::is_empty")]
     pub annotations: BTreeMap<String, String>,
     /// Fields that we do not know.
     #[serde(flatten)]
@@ -73,9 +83,10 @@ pub struct Manifest {
     /// The config blob.
     pub config: Descriptor,
     /// The layers, base first.
+    #[serde(default, deserialize_with = "null::is_empty")]
     pub layers: Vec<Descriptor>,
     /// Free text by key.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "null::is_empty")]
     pub annotations: BTreeMap<String, String>,
     /// Fields that we do not know.
     #[serde(flatten)]
@@ -92,9 +103,10 @@ pub struct Index {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub media_type: Option<String>,
     /// The entries.
+    #[serde(default, deserialize_with = "null::is_empty")]
     pub manifests: Vec<Descriptor>,
     /// Free text by key.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "null::is_empty")]
     pub annotations: BTreeMap<String, String>,
     /// Fields that we do not know.
     #[serde(flatten)]

@@ -9,6 +9,7 @@
 mod config;
 mod digest;
 mod manifest;
+mod null;
 mod platform;
 mod reference;
 

@@ -23,7 +23,7 @@ pub struct Platform {
     #[serde(rename = "os.version", default, skip_serializing_if = "Option::is_none")]
     pub os_version: Option<String>,
     /// Windows.
-    #[serde(rename = "os.features", default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(rename = "os.features", default, skip_serializing_if = "Vec::is_empty", deserialize_with = "super::null::is_empty")]
     pub os_features: Vec<String>,
 }
 

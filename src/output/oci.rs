@@ -1,0 +1,212 @@
+//! The OCI image layout, as a tar or as a directory.
+//!
+//! ```text
+//! oci-layout              {"imageLayoutVersion":"1.0.0"}
+//! index.json              one descriptor for each name of each image
+//! blobs/sha256/<hex>
+//! ```
+//!
+//! A directory that is there already is merged into, as BuildKit does: images under other names stay; an image of the same name
+//! is replaced in the index; blobs are never deleted, but one whose bytes are not those of its name is written anew.
+//! `index.json` is exchanged last, so that at each moment the layout is whole. Blobs are copied, not hard-linked: who edits
+//! a layout must not reach the store; every byte is verified on the way.
+//!
+//! Source: image-spec `image-layout.md`; containerd's `io.containerd.image.name`.
+
+use std::{
+    fs::{self, File},
+    io::{ErrorKind, Read, Write},
+    path::{Path, PathBuf},
+};
+
+use crate::{
+    image::MANIFEST_LIMIT,
+    oci::{Descriptor, Digest, Index, Reference, media_type},
+    store::Store,
+    sys::PathError,
+};
+
+use super::{
+    Dest, Error, Named,
+    archive::{Archive, blob_name, copy_blob},
+    blobs,
+    pending::{self, PendingFile},
+};
+
+/// What `oci-layout` holds.
+pub(super) const MARKER: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
+const REF_NAME: &str = "org.opencontainers.image.ref.name";
+const IMAGE_NAME: &str = "io.containerd.image.name";
+const CREATED: &str = "org.opencontainers.image.created";
+
+/// Writes images as a tar of an OCI layout.
+pub fn oci(store: &Store, images: &[Named<'_>], dest: Dest<'_>) -> Result<(), Error> {
+    let all = blobs(store, images)?;
+    let index = index(images, Vec::new())?;
+    dest.fill(|stream| {
+        let mut archive = Archive::new(stream);
+        archive.file("oci-layout", MARKER)?;
+        archive.file("index.json", &index)?;
+        archive.dir("blobs/")?;
+        archive.dir("blobs/sha256/")?;
+        all.iter().try_for_each(|blob| archive.blob(store, blob))?;
+        archive.finish()
+    })
+}
+
+/// Writes images into the OCI layout directory at `dest`; it and the directories above it are made if they are not there.
+pub fn oci_dir(store: &Store, images: &[Named<'_>], dest: &Path) -> Result<(), Error> {
+    let all = blobs(store, images)?;
+    let mut made = Made(Vec::new());
+    made.dirs(&dest.join("blobs/sha256"))?;
+    let dir = File::open(dest).map_err(PathError::new("open", dest))?;
+    // Two builds into one directory would lose one's index.
+    dir.lock().map_err(PathError::new("lock", dest))?;
+    let text = index(images, present(dest)?)?;
+    for blob in &all {
+        place_blob(store, blob, &dest.join(blob_name(blob)), &mut made)?;
+    }
+    pending::sync_dir(&dest.join("blobs/sha256"))?;
+    place(&dest.join("oci-layout"), MARKER, &mut made)?;
+    place(&dest.join("index.json"), &text, &mut Made(Vec::new()))?;
+    made.keep();
+    Ok(())
+}
+
+/// What was made so far; dropped, it is removed.
+struct Made(Vec<PathBuf>);
+
+impl Made {
+    fn keep(mut self) {
+        self.0.clear();
+    }
+
+    fn dirs(&mut self, dir: &Path) -> Result<(), Error> {
+        let mut missing: Vec<&Path> = dir.ancestors().take_while(|each| !each.as_os_str().is_empty() && !each.exists()).collect();
+        while let Some(each) = missing.pop() {
+            match fs::create_dir(each) {
+                Ok(()) => self.0.push(each.to_owned()),
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(PathError::new("create", each)(error).into()),
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Made {
+    fn drop(&mut self) {
+        for path in self.0.iter().rev() {
+            // A directory that somebody else put something into stays.
+            drop(fs::remove_file(path).or_else(|_| fs::remove_dir(path)));
+        }
+    }
+}
+
+/// What the directory's `index.json` names already.
+fn present(dest: &Path) -> Result<Vec<Descriptor>, Error> {
+    let path = dest.join("index.json");
+    let file = match File::open(&path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(PathError::new("open", path)(error).into()),
+    };
+    let mut bytes = Vec::new();
+    file.take(MANIFEST_LIMIT + 1).read_to_end(&mut bytes).map_err(PathError::new("read", &path))?;
+    let sound = (bytes.len() as u64 <= MANIFEST_LIMIT).then(|| serde_json::from_slice::<Index>(&bytes).ok()).flatten();
+    sound
+        .filter(|index| index.schema_version == 2)
+        .map(|index| index.manifests)
+        .ok_or_else(|| Error::dest(path, "there is a file that is no index of an OCI layout"))
+}
+
+/// A blob in the directory, unless it is there already with the right bytes.
+fn place_blob(store: &Store, blob: &Descriptor, path: &Path, made: &mut Made) -> Result<(), Error> {
+    let exists = fs::symlink_metadata(path).is_ok();
+    if exists && is_sound(path, blob) {
+        return Ok(());
+    }
+    let mut file = PendingFile::create_exactly(path)?;
+    copy_blob(store, blob, &mut |bytes| Ok(file.write_all(bytes).map_err(PathError::new("write", path))?))?;
+    file.commit()?;
+    if !exists {
+        made.0.push(path.to_owned());
+    }
+    Ok(())
+}
+
+fn place(path: &Path, bytes: &[u8], made: &mut Made) -> Result<(), Error> {
+    let exists = path.exists();
+    let mut file = PendingFile::create_exactly(path)?;
+    file.write_all(bytes).map_err(PathError::new("write", path))?;
+    file.commit()?;
+    if !exists {
+        made.0.push(path.to_owned());
+    }
+    Ok(())
+}
+
+fn is_sound(path: &Path, blob: &Descriptor) -> bool {
+    use sha2::Digest as _;
+    let regular = fs::symlink_metadata(path).is_ok_and(|found| found.is_file() && found.len() == blob.size);
+    let digest = || {
+        let mut file = File::open(path)?;
+        let mut hash = sha2::Sha256::new();
+        let mut buffer = vec![0; 1 << 16];
+        loop {
+            match file.read(&mut buffer)? {
+                0 => break,
+                count => hash.update(buffer.get(..count).unwrap_or_default()),
+            }
+        }
+        Ok::<_, std::io::Error>(Digest::from_bytes(hash.finalize().into()))
+    };
+    regular && digest().is_ok_and(|found| found == blob.digest)
+}
+
+/// The text of `index.json`: what was there, without what these images replace, and a descriptor for each name.
+pub(super) fn index(images: &[Named<'_>], present: Vec<Descriptor>) -> Result<Vec<u8>, Error> {
+    let ours: Vec<Descriptor> = images.iter().flat_map(descriptors).collect();
+    let name = |each: &Descriptor| [IMAGE_NAME, REF_NAME].map(|key| each.annotations.get(key).cloned());
+    let replaced = |old: &Descriptor| {
+        ours.iter().any(|new| match (name(old), name(new)) {
+            // A layout written by others may have the short name only.
+            ([Some(old), _], [Some(new), _]) => old == new,
+            ([None, Some(old)], [_, Some(new)]) => old == new,
+            ([None, None], _) => old.digest == new.digest,
+            _ => false,
+        })
+    };
+    let mut manifests: Vec<Descriptor> = present.into_iter().filter(|old| !replaced(old)).collect();
+    manifests.extend(ours.iter().cloned());
+    let index = Index {
+        schema_version: 2,
+        media_type: Some(media_type::INDEX.to_owned()),
+        manifests,
+        annotations: std::collections::BTreeMap::new(),
+        other: std::collections::BTreeMap::new(),
+    };
+    serde_json::to_vec(&index).map_err(|error| Error::Stream(error.into()))
+}
+
+fn descriptors(named: &Named<'_>) -> Vec<Descriptor> {
+    let image = named.image;
+    let mut bare = image.manifest.clone();
+    bare.platform = Some(image.platform.clone());
+    bare.annotations.clone_from(&named.annotations);
+    if let Some(created) = &image.config.created {
+        let _old = bare.annotations.entry(CREATED.to_owned()).or_insert_with(|| created.clone());
+    }
+    if named.names.is_empty() {
+        return vec![bare];
+    }
+    let with_name = |name: &Reference| {
+        let mut each = bare.clone();
+        drop(each.annotations.insert(IMAGE_NAME.to_owned(), name.to_string()));
+        if let Some(tag) = &name.tag {
+            drop(each.annotations.insert(REF_NAME.to_owned(), tag.clone()));
+        }
+        each
+    };
+    named.names.iter().map(with_name).collect()
+}
