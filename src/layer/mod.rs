@@ -3,6 +3,13 @@
 //!
 //! Source: image-spec `layer.md`; containerd `pkg/archive/tar.go`; POSIX pax; the kernel's `overlayfs.rst`.
 
+pub mod archive;
+mod block;
+mod packing;
+mod pax;
+
+pub use archive::decompress;
+
 use std::{collections::BTreeMap, os::fd::OwnedFd, path::PathBuf, sync::Arc};
 
 use crate::{
