@@ -9,7 +9,6 @@ use super::{
 use crate::{
     oci::DiffId,
     store::{self, Store},
-    sys::PathError,
 };
 
 /// How many records of an instruction are remembered: a few branches that take turns.
@@ -87,7 +86,7 @@ pub(super) fn load<T: DeserializeOwned>(store: &Store, name: &str) -> Result<Opt
 }
 
 fn save<T: Serialize>(store: &Store, name: &str, value: &T) -> Result<(), store::Error> {
-    let json = serde_json::to_vec(value).map_err(|error| PathError::new("encode", store.root().join("cache").join(name))(error))?;
+    let json = serde_json::to_vec(value).map_err(|error| store::Error::encoding(&store.root().join("cache").join(name), error))?;
     store.put_record(name, &json)
 }
 

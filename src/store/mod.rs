@@ -77,7 +77,7 @@ pub enum Error {
 
 impl Error {
     /// A value of ours that has no JSON form.
-    fn encoding(path: &Path, error: serde_json::Error) -> Self {
+    pub(crate) fn encoding(path: &Path, error: serde_json::Error) -> Self {
         PathError::new("encode", path)(io::Error::from(error)).into()
     }
 }
