@@ -4,9 +4,13 @@
 //! Source: image-spec `layer.md`; containerd `pkg/archive/tar.go`; POSIX pax; the kernel's `overlayfs.rst`.
 
 pub mod archive;
+mod blob;
 mod block;
+mod canonical;
+mod header;
 mod packing;
 mod pax;
+mod write;
 
 pub use archive::decompress;
 
@@ -143,8 +147,10 @@ pub enum Error {
 /// Writes changes as a layer into the store, in one pass: tar → SHA-256 → compress → SHA-256. The chain gives
 /// the directories above each change, which are emitted before it even if they did not change.
 pub fn write(store: &Store, changes: &Changes, chain: &Chain, compression: Compression) -> Result<Layer, Error> {
-    let _ = (store, changes, chain, compression);
-    unimplemented!("layer")
+    let (index, diff_id, blob) = blob::pack(store, compression, |out| write::emit(changes, chain, out))?;
+    store.put_index(&diff_id, &index)?;
+    store.put_layer_blob(&diff_id, &compression.id(), &blob)?;
+    Ok(Layer { diff_id, blob, index: Arc::new(index) })
 }
 
 /// What a step left in an overlay's upper directory, against the chain it ran on. `stubs` are mountpoints that
