@@ -67,7 +67,7 @@ pub fn assemble(
 ) -> Result<Image, Error> {
     let (base_lines, diff_ids, base_layers, base_created) = base.map_or(Ok(Default::default()), of_base)?;
     let made = || items.iter().filter_map(|item| item.layer.as_ref());
-    let created = made().last().map(|(_, _, created)| created.clone()).or_else(|| base_created.clone());
+    let created = made().next_back().map(|(_, _, created)| created.clone()).or_else(|| base_created.clone());
     let mut lines = base_lines;
     lines.extend(history::of_items(items, base_created.as_deref()));
     let config = ImageConfig {
@@ -139,7 +139,7 @@ pub(super) struct Dress {
     pub(super) flavor: Flavor,
 }
 
-/// A layer's descriptor as a manifest of that flavor names it. What containerd and BuildKit note on descriptors for
+/// A layer's descriptor as a manifest of that flavor names it. What containerd and `BuildKit` note on descriptors for
 /// themselves is left out, as they do.
 fn in_flavor(layer: &Descriptor, flavor: Flavor) -> Result<Descriptor, Error> {
     use media_type as t;
@@ -217,4 +217,91 @@ impl Image {
 /// Deterministic: fields in the order of the types, maps sorted.
 fn json(what: &str, value: &impl serde::Serialize) -> Result<Vec<u8>, Error> {
     serde_json::to_vec(value).map_err(|error| Error::bad(format!("the {what}"), error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{image::fixture, oci::History};
+
+    #[test]
+    fn the_same_arguments_give_the_same_digests() {
+        let (_one, first) = fixture::store();
+        let (_two, second) = fixture::store();
+        let files = [("a", "1"), ("b", "2")];
+        assert_eq!(fixture::image(&first, &files).manifest, fixture::image(&second, &files).manifest);
+    }
+
+    #[test]
+    fn what_a_base_has_stays_below_what_is_made() {
+        let (_dir, store) = fixture::store();
+        let base = fixture::image(&store, &[("a", "1")]);
+        let mut config = base.config.clone();
+        drop(config.other.insert("moby.unknown".into(), "kept".into()));
+        let (id, blob) = fixture::layer(&store, &[("b", "2")]);
+        let items = [Item::new("ENV x=y"), Item { layer: Some((id, blob, "2025-01-01T00:00:00Z".into())), ..Item::new("RUN x") }];
+        let parts = BaseParts { config: &base.config, layers: &base.layers };
+        let image = assemble(&store, Some(parts), config, &items, &fixture::platform()).unwrap();
+        assert_eq!(image.config.history[..2], base.config.history[..]);
+        assert_eq!(image.layers[..1], base.layers[..]);
+        assert_eq!(image.base_layers, 1);
+        assert_eq!(image.config.rootfs.diff_ids, [base.config.rootfs.diff_ids[0], id]);
+        assert_eq!(image.config.created.as_deref(), Some("2025-01-01T00:00:00Z"));
+        assert_eq!(image.config.other["moby.unknown"], "kept");
+        let lines: Vec<&History> = image.config.history.iter().filter(|line| !line.empty_layer).collect();
+        assert_eq!(lines.len(), image.layers.len());
+    }
+
+    #[test]
+    fn an_image_that_made_no_layer_is_as_old_as_its_base() {
+        let (_dir, store) = fixture::store();
+        let base = fixture::image(&store, &[("a", "1")]);
+        let parts = BaseParts { config: &base.config, layers: &base.layers };
+        let image = assemble(&store, Some(parts), base.config.clone(), &[Item::new("ENV x=y")], &fixture::platform()).unwrap();
+        assert_eq!(image.config.created, base.config.created);
+        assert_eq!(image.config.history.last().unwrap().created, base.config.created);
+    }
+
+    #[test]
+    fn a_base_of_docker_media_types_becomes_oci() {
+        let (_dir, store) = fixture::store();
+        let base = fixture::image(&store, &[("a", "1")]);
+        let docker = base.in_flavor(&store, Flavor::Docker).unwrap();
+        assert_eq!(docker.layers[0].media_type, media_type::DOCKER_LAYER_GZIP);
+        assert_eq!(docker.config_digest, base.config_digest);
+        let parts = BaseParts { config: &docker.config, layers: &docker.layers };
+        let image = assemble(&store, Some(parts), docker.config.clone(), &[], &fixture::platform()).unwrap();
+        assert_eq!(image.layers[0].media_type, media_type::LAYER_GZIP);
+        assert_eq!(image.manifest.media_type, media_type::MANIFEST);
+    }
+
+    #[test]
+    fn a_base_whose_layers_do_not_fit_its_config_is_refused() {
+        let (_dir, store) = fixture::store();
+        let base = fixture::image(&store, &[("a", "1")]);
+        let parts = BaseParts { config: &base.config, layers: &[] };
+        let error = assemble(&store, Some(parts), base.config.clone(), &[], &fixture::platform()).unwrap_err();
+        assert!(error.to_string().contains("its config names 1 layers, its manifest 0"), "{error}");
+    }
+
+    #[test]
+    fn annotations_change_the_manifest_and_not_the_image_id() {
+        let (_dir, store) = fixture::store();
+        let image = fixture::image(&store, &[("a", "1")]);
+        let more = BTreeMap::from([("k".to_owned(), "v".to_owned())]);
+        let annotated = image.annotated(&store, &more).unwrap();
+        assert_eq!(annotated.config_digest, image.config_digest);
+        assert_ne!(annotated.manifest.digest, image.manifest.digest);
+        assert_eq!(read::manifest(&store, &annotated.manifest).unwrap().annotations, more);
+    }
+
+    #[test]
+    fn notes_that_other_builders_leave_on_descriptors_are_not_copied() {
+        let layer = Descriptor {
+            annotations: BTreeMap::from([("containerd.io/uncompressed".into(), "x".into()), ("mine".into(), "y".into())]),
+            ..Descriptor::new(media_type::LAYER_GZIP, Digest::of(b"x"), 1)
+        };
+        let kept = in_flavor(&layer, Flavor::Oci).unwrap().annotations;
+        assert_eq!(kept.into_keys().collect::<Vec<_>>(), ["mine"]);
+    }
 }

@@ -7,10 +7,12 @@
 //!
 //! An [`Image`] never changes: [`Image::annotated`] and [`Image::with_layers`] give new ones.
 //!
-//! Source: image-spec `manifest.md`, `image-index.md`, `config.md`; moby `image/tarexport`; BuildKit
+//! Source: image-spec `manifest.md`, `image-index.md`, `config.md`; moby `image/tarexport`; `BuildKit`'s
 //! `exporter/containerimage/writer.go`.
 
 mod assemble;
+#[cfg(test)]
+pub(crate) mod fixture;
 mod history;
 mod read;
 
@@ -79,7 +81,7 @@ pub enum Error {
         /// The index.
         what: String,
         /// What was asked for.
-        platform: Platform,
+        platform: Box<Platform>,
         /// What there is.
         offered: String,
     },

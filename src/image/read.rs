@@ -60,12 +60,37 @@ pub fn choose(store: &Store, descriptor: &Descriptor, platform: &Platform) -> Re
         offered.sort();
         offered.dedup();
         let offered = if offered.is_empty() { "none".to_owned() } else { offered.join(", ") };
-        Error::NoPlatform { what: descriptor.digest.to_string(), platform: platform.clone(), offered }
+        Error::NoPlatform { what: descriptor.digest.to_string(), platform: Box::new(platform.clone()), offered }
     })
 }
 
-/// A manifest, checked by itself.
+/// An index, checked by itself.
+pub(super) fn index(store: &Store, descriptor: &Descriptor) -> Result<Index, Error> {
+    let what = descriptor.digest.to_string();
+    if !is_index(&descriptor.media_type) {
+        return Err(Error::bad(what, format!("the media type `{}` is not that of an image", shown(&descriptor.media_type))));
+    }
+    let index: Index = document(store, descriptor, MANIFEST_LIMIT, "the index")?;
+    check_envelope(&what, descriptor, index.schema_version, index.media_type.as_deref())?;
+    if ["config", "layers", "fsLayers"].iter().any(|key| index.other.contains_key(*key)) {
+        return Err(Error::bad(what, "it can be read as an index and as something else"));
+    }
+    Ok(index)
+}
+
+/// The manifest of an image, checked by itself.
 pub fn manifest(store: &Store, descriptor: &Descriptor) -> Result<Manifest, Error> {
+    let manifest = any_manifest(store, descriptor)?;
+    let kind = manifest.config.media_type.as_str();
+    if is_config(kind) {
+        return Ok(manifest);
+    }
+    let reason = format!("its config has the media type `{}`: an artifact, no container image", shown(kind));
+    Err(Error::bad(descriptor.digest.to_string(), reason))
+}
+
+/// A manifest of an image or of an artifact, checked by itself.
+pub(super) fn any_manifest(store: &Store, descriptor: &Descriptor) -> Result<Manifest, Error> {
     let what = descriptor.digest.to_string();
     if !is_manifest(&descriptor.media_type) {
         return Err(Error::bad(what, format!("the media type `{}` is not that of an image", shown(&descriptor.media_type))));
@@ -74,10 +99,6 @@ pub fn manifest(store: &Store, descriptor: &Descriptor) -> Result<Manifest, Erro
     check_envelope(&what, descriptor, manifest.schema_version, manifest.media_type.as_deref())?;
     if manifest.other.contains_key("manifests") || manifest.other.contains_key("fsLayers") {
         return Err(Error::bad(what, "it can be read as a manifest and as something else"));
-    }
-    let kind = manifest.config.media_type.as_str();
-    if ![media_type::CONFIG, media_type::DOCKER_CONFIG].contains(&kind) {
-        return Err(Error::bad(what, format!("its config has the media type `{}`: an artifact, no container image", shown(kind))));
     }
     Ok(manifest)
 }
@@ -89,11 +110,15 @@ pub(super) fn platform_of(config: &ImageConfig) -> Platform {
     Platform { os, architecture, variant, os_version: version, os_features: Vec::new() }.normalized()
 }
 
-fn is_manifest(kind: &str) -> bool {
+pub(super) fn is_config(kind: &str) -> bool {
+    [media_type::CONFIG, media_type::DOCKER_CONFIG].contains(&kind)
+}
+
+pub(super) fn is_manifest(kind: &str) -> bool {
     [media_type::MANIFEST, media_type::DOCKER_MANIFEST].contains(&kind)
 }
 
-fn is_index(kind: &str) -> bool {
+pub(super) fn is_index(kind: &str) -> bool {
     [media_type::INDEX, media_type::DOCKER_INDEX].contains(&kind)
 }
 
@@ -101,17 +126,10 @@ fn is_index(kind: &str) -> bool {
 /// specification says; so are attestations, whose platform is `unknown/unknown`.
 fn collect(store: &Store, descriptor: &Descriptor, depth: usize, found: &mut Vec<(Platform, Descriptor)>) -> Result<(), Error> {
     let what = descriptor.digest.to_string();
-    if !is_index(&descriptor.media_type) {
-        return Err(Error::bad(what, format!("the media type `{}` is not that of an image", shown(&descriptor.media_type))));
-    }
     if depth > DEPTH {
         return Err(Error::bad(what, "indexes lie too deep in indexes"));
     }
-    let index: Index = document(store, descriptor, MANIFEST_LIMIT, "the index")?;
-    check_envelope(&what, descriptor, index.schema_version, index.media_type.as_deref())?;
-    if ["config", "layers", "fsLayers"].iter().any(|key| index.other.contains_key(*key)) {
-        return Err(Error::bad(what, "it can be read as an index and as something else"));
-    }
+    let index = index(store, descriptor)?;
     for entry in &index.manifests {
         if found.len() >= ENTRIES {
             return Err(Error::bad(what, "too many entries"));
@@ -230,4 +248,127 @@ pub(super) fn parse<T: DeserializeOwned>(what: &str, bytes: &[u8]) -> Result<T, 
 /// A text from outside for a message: escaped, cut.
 fn shown(text: &str) -> String {
     text.chars().take(200).collect::<String>().escape_debug().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::fixture;
+
+    fn put(store: &Store, kind: &str, text: &str) -> Descriptor {
+        Descriptor::new(kind, store.put_blob(text.as_bytes()).unwrap(), text.len() as u64)
+    }
+
+    fn index_of(store: &Store, entries: &[(&Descriptor, Option<&str>)]) -> Descriptor {
+        let manifests: Vec<Descriptor> = entries
+            .iter()
+            .map(|(each, platform)| Descriptor { platform: platform.map(|text| text.parse().unwrap()), ..(*each).clone() })
+            .collect();
+        let text = serde_json::json!({ "schemaVersion": 2, "mediaType": media_type::INDEX, "manifests": manifests }).to_string();
+        put(store, media_type::INDEX, &text)
+    }
+
+    fn refusal(store: &Store, descriptor: &Descriptor) -> String {
+        read(store, descriptor, &fixture::platform()).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn an_image_is_read_as_it_was_made() {
+        let (_dir, store) = fixture::store();
+        let made = fixture::image(&store, &[("a", "1"), ("b", "2")]);
+        let image = read(&store, &made.manifest, &fixture::platform()).unwrap();
+        assert_eq!((image.config, image.layers, image.platform), (made.config, made.layers, made.platform));
+    }
+
+    #[test]
+    fn of_an_index_the_entry_for_the_platform_is_taken() {
+        let (_dir, store) = fixture::store();
+        let (one, two) = (fixture::image(&store, &[("a", "1")]), fixture::image(&store, &[("b", "2")]));
+        let index = index_of(&store, &[(&one.manifest, Some("linux/arm64")), (&two.manifest, Some("linux/amd64"))]);
+        let nested = index_of(&store, &[(&index, None)]);
+        for each in [index, nested] {
+            assert_eq!(read(&store, &each, &fixture::platform()).unwrap().manifest, two.manifest);
+        }
+    }
+
+    #[test]
+    fn an_entry_without_a_platform_is_what_its_config_says() {
+        let (_dir, store) = fixture::store();
+        let image = fixture::image(&store, &[("a", "1")]);
+        let index = index_of(&store, &[(&image.manifest, None)]);
+        assert_eq!(read(&store, &index, &fixture::platform()).unwrap().manifest, image.manifest);
+        let error = read(&store, &index, &"linux/s390x".parse().unwrap()).unwrap_err();
+        assert!(error.to_string().ends_with("has no image for linux/s390x; it has linux/amd64"), "{error}");
+    }
+
+    #[test]
+    fn a_document_that_is_both_a_manifest_and_an_index_is_refused() {
+        let (_dir, store) = fixture::store();
+        let image = fixture::image(&store, &[("a", "1")]);
+        let bytes = store.blob(&image.manifest.digest, MANIFEST_LIMIT).unwrap().unwrap();
+        let mut value: Value = serde_json::from_slice(&bytes).unwrap();
+        value["manifests"] = serde_json::json!([]);
+        let both = put(&store, media_type::MANIFEST, &value.to_string());
+        assert!(refusal(&store, &both).contains("as a manifest and as something else"));
+        let index = put(&store, media_type::INDEX, r#"{"schemaVersion":2,"manifests":[],"layers":[]}"#);
+        assert!(refusal(&store, &index).contains("as an index and as something else"));
+    }
+
+    #[test]
+    fn a_document_that_calls_itself_something_else_is_refused() {
+        let (_dir, store) = fixture::store();
+        let image = fixture::image(&store, &[("a", "1")]);
+        let docker = Descriptor { media_type: media_type::DOCKER_MANIFEST.into(), ..image.manifest.clone() };
+        assert!(refusal(&store, &docker).contains("it calls itself"));
+        let other = Descriptor { media_type: "text/plain".into(), ..image.manifest };
+        assert!(refusal(&store, &other).contains("is not that of an image"));
+    }
+
+    #[test]
+    fn layers_and_diff_ids_must_be_equally_many_and_agree() {
+        let (_dir, store) = fixture::store();
+        let image = fixture::image(&store, &[("a", "1"), ("b", "2")]);
+        let manifest = manifest(&store, &image.manifest).unwrap();
+        let few = Manifest { layers: manifest.layers[..1].to_vec(), ..manifest.clone() };
+        let few = put(&store, media_type::MANIFEST, &serde_json::to_string(&few).unwrap());
+        assert!(refusal(&store, &few).contains("its config names 2 layers, its manifest 1"));
+        let twice = Manifest { layers: vec![manifest.layers[0].clone(); 2], ..manifest.clone() };
+        let twice = put(&store, media_type::MANIFEST, &serde_json::to_string(&twice).unwrap());
+        assert!(refusal(&store, &twice).contains("is named twice"));
+    }
+
+    #[test]
+    fn json_that_is_deep_doubled_or_too_large_is_refused() {
+        let (_dir, store) = fixture::store();
+        let deep = format!(r#"{{"schemaVersion":2,"manifests":[],"x":{}{}}}"#, "[".repeat(5000), "]".repeat(5000));
+        assert!(refusal(&store, &put(&store, media_type::INDEX, &deep)).contains("recursion limit"));
+        let doubled = put(&store, media_type::INDEX, r#"{"schemaVersion":2,"manifests":[],"manifests":[]}"#);
+        assert!(refusal(&store, &doubled).contains("duplicate field"));
+        let large = Descriptor::new(media_type::INDEX, Digest::of(b""), MANIFEST_LIMIT + 1);
+        assert!(refusal(&store, &large).contains("more than 4194304"));
+        let short = Descriptor { size: 1, ..put(&store, media_type::INDEX, r#"{"schemaVersion":2,"manifests":[]}"#) };
+        assert!(refusal(&store, &short).contains("its descriptor says 1"));
+    }
+
+    #[test]
+    fn an_index_that_holds_itself_in_layers_of_indexes_ends() {
+        let (_dir, store) = fixture::store();
+        let image = fixture::image(&store, &[("a", "1")]);
+        let deep = (0..8).fold(image.manifest, |inner, _| index_of(&store, &[(&inner, None)]));
+        assert!(refusal(&store, &deep).contains("too deep"));
+    }
+
+    #[test]
+    fn null_where_go_writes_it_is_an_empty_list() {
+        let (_dir, store) = fixture::store();
+        let config = put(
+            &store,
+            media_type::DOCKER_CONFIG,
+            r#"{"architecture":"amd64","os":"linux","config":null,"history":null,"rootfs":{"type":"layers","diff_ids":null}}"#,
+        );
+        let text =
+            format!(r#"{{"schemaVersion":2,"config":{},"layers":null,"annotations":null}}"#, serde_json::to_string(&config).unwrap());
+        let manifest = put(&store, media_type::DOCKER_MANIFEST, &text);
+        assert!(read(&store, &manifest, &fixture::platform()).unwrap().layers.is_empty());
+    }
 }

@@ -51,3 +51,32 @@ fn item(store: &Store, named: &Named<'_>) -> Result<Item, Error> {
         layers: manifest.layers.iter().map(blob_name).collect(),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::fixture;
+
+    #[test]
+    fn manifest_json_names_the_blobs_and_the_familiar_tags() {
+        let (_dir, store) = fixture::store();
+        let image = fixture::image(&store, &[("a", "1")]);
+        let names = ["busybox:1".parse().unwrap(), "localhost:5000/x/y:2".parse().unwrap()];
+        let mut bytes = Vec::new();
+        docker(&store, &[Named::new(&image, &names)], Dest::Stream(&mut bytes)).unwrap();
+        let mut archive = tar::Archive::new(bytes.as_slice());
+        let text = archive
+            .entries()
+            .unwrap()
+            .map(|each| each.unwrap())
+            .find(|each| each.path().unwrap().ends_with("manifest.json"))
+            .map(|each| serde_json::from_reader::<_, serde_json::Value>(each).unwrap())
+            .unwrap();
+        let expected = serde_json::json!([{
+            "Config": format!("blobs/sha256/{}", image.config_digest.hex()),
+            "RepoTags": ["busybox:1", "localhost:5000/x/y:2"],
+            "Layers": [blob_name(&image.layers[0])],
+        }]);
+        assert_eq!(text, expected);
+    }
+}

@@ -6,7 +6,7 @@
 //! blobs/sha256/<hex>
 //! ```
 //!
-//! A directory that is there already is merged into, as BuildKit does: images under other names stay; an image of the same name
+//! A directory that is there already is merged into, as `BuildKit` does: images under other names stay; an image of the same name
 //! is replaced in the index; blobs are never deleted, but one whose bytes are not those of its name is written anew.
 //! `index.json` is exchanged last, so that at each moment the layout is whole. Blobs are copied, not hard-linked: who edits
 //! a layout must not reach the store; every byte is verified on the way.
@@ -68,7 +68,7 @@ pub fn oci_dir(store: &Store, images: &[Named<'_>], dest: &Path) -> Result<(), E
     }
     pending::sync_dir(&dest.join("blobs/sha256"))?;
     place(&dest.join("oci-layout"), MARKER, &mut made)?;
-    place(&dest.join("index.json"), &text, &mut Made(Vec::new()))?;
+    place(&dest.join("index.json"), &text, &mut made)?;
     made.keep();
     Ok(())
 }
@@ -171,8 +171,7 @@ pub(super) fn index(images: &[Named<'_>], present: Vec<Descriptor>) -> Result<Ve
     let replaced = |old: &Descriptor| {
         ours.iter().any(|new| match (name(old), name(new)) {
             // A layout written by others may have the short name only.
-            ([Some(old), _], [Some(new), _]) => old == new,
-            ([None, Some(old)], [_, Some(new)]) => old == new,
+            ([Some(old), _], [Some(new), _]) | ([None, Some(old)], [_, Some(new)]) => old == new,
             ([None, None], _) => old.digest == new.digest,
             _ => false,
         })
@@ -209,4 +208,117 @@ fn descriptors(named: &Named<'_>) -> Vec<Descriptor> {
         each
     };
     named.names.iter().map(with_name).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::fixture;
+
+    fn entries(dir: &Path) -> Vec<Descriptor> {
+        present(dir).unwrap()
+    }
+
+    fn name(text: &str) -> Vec<Reference> {
+        vec![text.parse().unwrap()]
+    }
+
+    #[test]
+    fn a_layout_directory_holds_every_blob_under_its_digest() {
+        let (dir, store) = fixture::store();
+        let image = fixture::image(&store, &[("a", "1"), ("b", "2")]);
+        let dest = dir.path().join("new/out");
+        oci_dir(&store, &[Named::new(&image, &name("busybox:1"))], &dest).unwrap();
+        assert_eq!(fs::read(dest.join("oci-layout")).unwrap(), MARKER);
+        let found: Vec<_> = fs::read_dir(dest.join("blobs/sha256")).unwrap().map(|each| each.unwrap()).collect();
+        assert_eq!(found.len(), 4);
+        for each in found {
+            assert_eq!(Digest::of(&fs::read(each.path()).unwrap()).hex(), each.file_name().to_str().unwrap());
+        }
+        let entry = &entries(&dest)[0];
+        assert_eq!(entry.digest, image.manifest.digest);
+        assert_eq!(entry.annotations[IMAGE_NAME], "docker.io/library/busybox:1");
+        assert_eq!(entry.annotations[REF_NAME], "1");
+    }
+
+    #[test]
+    fn an_image_of_the_same_name_is_replaced_and_others_stay() {
+        let (dir, store) = fixture::store();
+        let (old, new) = (fixture::image(&store, &[("a", "1")]), fixture::image(&store, &[("a", "2")]));
+        let dest = dir.path().join("out");
+        oci_dir(&store, &[Named::new(&old, &name("x:1"))], &dest).unwrap();
+        oci_dir(&store, &[Named::new(&old, &name("x:2"))], &dest).unwrap();
+        oci_dir(&store, &[Named::new(&new, &name("x:1"))], &dest).unwrap();
+        oci_dir(&store, &[Named::new(&new, &[])], &dest).unwrap();
+        oci_dir(&store, &[Named::new(&new, &[])], &dest).unwrap();
+        let have: Vec<_> = entries(&dest).into_iter().map(|each| (each.annotations.get(REF_NAME).cloned(), each.digest)).collect();
+        let (old, new) = (old.manifest.digest, new.manifest.digest);
+        assert_eq!(have, [(Some("2".into()), old), (Some("1".into()), new), (None, new)]);
+    }
+
+    #[test]
+    fn a_damaged_blob_in_the_directory_is_written_anew() {
+        let (dir, store) = fixture::store();
+        let image = fixture::image(&store, &[("a", "1")]);
+        let dest = dir.path().join("out");
+        oci_dir(&store, &[Named::new(&image, &[])], &dest).unwrap();
+        let blob = dest.join(blob_name(&image.layers[0]));
+        let bytes = fs::read(&blob).unwrap();
+        fs::write(&blob, vec![0; bytes.len()]).unwrap();
+        oci_dir(&store, &[Named::new(&image, &[])], &dest).unwrap();
+        assert_eq!(fs::read(&blob).unwrap(), bytes);
+    }
+
+    #[test]
+    fn a_directory_with_an_index_that_is_none_is_left_alone() {
+        let (dir, store) = fixture::store();
+        let image = fixture::image(&store, &[("a", "1")]);
+        fs::write(dir.path().join("index.json"), "{}").unwrap();
+        let error = oci_dir(&store, &[Named::new(&image, &[])], dir.path()).unwrap_err();
+        assert!(error.to_string().contains("no index of an OCI layout"), "{error}");
+        assert_eq!(fs::read(dir.path().join("index.json")).unwrap(), b"{}");
+        assert!(!dir.path().join("blobs").exists());
+    }
+
+    #[test]
+    fn blobs_that_are_not_there_are_named_before_anything_is_written() {
+        let (dir, store) = fixture::store();
+        let image = fixture::image(&store, &[("a", "1")]);
+        fs::remove_file(store.root().join(blob_name(&image.layers[0]))).unwrap();
+        let dest = dir.path().join("out.tar");
+        let error = oci(&store, &[Named::new(&image, &[])], Dest::File(&dest)).unwrap_err();
+        assert!(matches!(&error, Error::Missing(blobs) if *blobs == image.layers), "{error}");
+        assert!(!dest.exists());
+    }
+
+    #[test]
+    fn a_blob_that_is_damaged_in_the_store_leaves_nothing_behind() {
+        let (dir, store) = fixture::store();
+        let image = fixture::image(&store, &[("a", "1")]);
+        let blob = store.root().join(blob_name(&image.layers[0]));
+        fs::remove_file(&blob).unwrap();
+        fs::write(&blob, vec![0; usize::try_from(image.layers[0].size).unwrap()]).unwrap();
+        oci_dir(&store, &[Named::new(&image, &[])], &dir.path().join("out")).unwrap_err();
+        let left: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|each| each.unwrap().file_name()).collect();
+        assert_eq!(left, ["store"]);
+    }
+
+    #[test]
+    fn a_tar_on_a_stream_is_the_same_each_time() {
+        let (_dir, store) = fixture::store();
+        let image = fixture::image(&store, &[("a", "1"), ("b", "2")]);
+        let write = || {
+            let mut bytes = Vec::new();
+            oci(&store, &[Named::new(&image, &name("x:1"))], Dest::Stream(&mut bytes)).unwrap();
+            bytes
+        };
+        let bytes = write();
+        assert_eq!(bytes, write());
+        let mut names = Vec::new();
+        for each in tar::Archive::new(bytes.as_slice()).entries().unwrap() {
+            names.push(each.unwrap().path().unwrap().display().to_string());
+        }
+        assert_eq!(names[..4], ["oci-layout", "index.json", "blobs/", "blobs/sha256/"]);
+        assert_eq!(names.len(), 8);
+    }
 }

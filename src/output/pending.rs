@@ -95,7 +95,7 @@ pub(super) fn beside<T>(place: &Path, make: impl Fn(&Path) -> io::Result<T>) -> 
         fresh.push(format!(".{}-{seed}-{count}", std::process::id()));
         let path = holder(place).join(fresh);
         match make(&path) {
-            Ok(made) => return Ok((made, path)),
+            Ok(opened) => return Ok((opened, path)),
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
             Err(error) => return Err(PathError::new("create", path)(error).into()),
         }
