@@ -14,9 +14,11 @@ mod assemble;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod history;
+mod load;
 mod read;
 
 pub use assemble::{BaseParts, COMMENT, Flavor, Item, assemble};
+pub use load::{Loaded, load, load_stream};
 pub use read::{CONFIG_LIMIT, MANIFEST_LIMIT, choose, manifest, read};
 
 use crate::{
@@ -67,6 +69,15 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
+    /// An archive that an image comes from is not sound.
+    #[error("read {what}")]
+    Archive {
+        /// Which one.
+        what: String,
+        /// What was found.
+        #[source]
+        source: layer::archive::Error,
+    },
     /// A blob that is needed is not in the store.
     #[error("the store lacks {digest}, {what}")]
     Missing {
@@ -105,7 +116,7 @@ impl Error {
     pub fn kind(&self) -> Kind {
         match self {
             Self::Path(_) | Self::Store(_) | Self::Layer(_) => Kind::Environment,
-            Self::Stream { .. } | Self::Missing { .. } | Self::NoPlatform { .. } | Self::Bad { .. } => Kind::Request,
+            Self::Stream { .. } | Self::Archive { .. } | Self::Missing { .. } | Self::NoPlatform { .. } | Self::Bad { .. } => Kind::Request,
         }
     }
 }
