@@ -1,0 +1,66 @@
+//! What the user asks for, and the look-up of names that the file does not define.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::NetworkMode;
+use crate::oci::{Descriptor, ImageConfig, Platform};
+
+/// What the user asked for.
+#[derive(Debug, Clone, Default)]
+pub struct Request {
+    /// `--target`; `None`: the last stage.
+    pub target: Option<String>,
+    /// `--build-arg`
+    pub build_args: BTreeMap<String, String>,
+    /// `--label`
+    pub labels: BTreeMap<String, String>,
+    /// `--platform`; `None`: the host's.
+    pub platform: Option<Platform>,
+    /// Names of `--build-context`.
+    pub contexts: Vec<String>,
+    /// `--network`
+    pub network: NetworkMode,
+}
+
+/// A base image or a named context, looked up by name.
+pub trait Bases {
+    /// What a name in FROM, `--from` or `from=` stands for. `Ok(None)`: no such image anywhere.
+    fn base(&self, name: &str, platform: &Platform) -> Result<Option<Base>, BaseError>;
+}
+
+/// Why a base could not be looked up.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{message}")]
+pub struct BaseError {
+    /// What went wrong.
+    pub message: String,
+    /// What to do.
+    pub help: Option<String>,
+    /// Whose fault.
+    pub kind: crate::error::Kind,
+}
+
+/// What a name stands for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[expect(clippy::large_enum_variant, reason = "a plan holds few of them, and a box would show in every match of the engine")]
+pub enum Base {
+    /// An image.
+    Image(BaseImage),
+    /// A named context that is a directory: it can be copied from, and `FROM` it is `FROM scratch` + `COPY . /`.
+    Directory(String),
+}
+
+/// An image that a build starts from or copies from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct BaseImage {
+    /// The complete name, for messages.
+    pub name: String,
+    /// Of its manifest (never of an index).
+    pub manifest: Descriptor,
+    /// Its config.
+    pub config: ImageConfig,
+    /// The layers' blobs, base first.
+    pub layers: Vec<Descriptor>,
+}

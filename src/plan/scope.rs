@@ -1,0 +1,216 @@
+//! Variables: what ARG and ENV set, in the order in which they were last set.
+//!
+//! ARG and ENV overwrite each other, the last wins; a variable that is set again moves to the end, as in BuildKit's `EnvList`.
+//!
+//! Source: BuildKit `client/llb/meta.go`, `dockerfile2llb/convert.go: buildMetaArgs`, `platform.go: defaultArgs`.
+
+use std::{
+    cell::Cell,
+    collections::{BTreeMap, BTreeSet},
+};
+
+use super::{Report, Request};
+use crate::{
+    diag::Diagnostic,
+    dockerfile::{self, ArgDeclaration, Command, Dockerfile, Escape, Expanded, Mode, Word},
+    oci::Platform,
+};
+
+/// What one expansion may read from variables: a value longer than the kernel takes is useless, and values double easily.
+const EXPANSION_BYTES: usize = 4 << 20;
+
+/// Who set a variable last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Setter {
+    /// ENV, the base's config, the platform.
+    Env,
+    /// ARG.
+    Arg,
+}
+
+#[derive(Debug, Clone)]
+struct Variable {
+    order: u64,
+    value: String,
+    setter: Setter,
+}
+
+/// The variables that hold at one place.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Scope {
+    variables: BTreeMap<String, Variable>,
+    next: u64,
+}
+
+impl Scope {
+    /// Sets a variable; it is the last in order now.
+    pub(super) fn set(&mut self, name: &str, value: impl Into<String>, setter: Setter) {
+        let variable = Variable { order: self.next, value: value.into(), setter };
+        self.next += 1;
+        self.variables.insert(name.to_owned(), variable);
+    }
+
+    /// The value of a variable, if it is set.
+    pub(super) fn value(&self, name: &str) -> Option<&str> {
+        self.variables.get(name).map(|variable| variable.value.as_str())
+    }
+
+    /// Names and values in order, with who set them.
+    pub(super) fn in_order(&self) -> Vec<(&str, &str, Setter)> {
+        let mut all: Vec<_> = self.variables.iter().collect();
+        all.sort_by_key(|(_, variable)| variable.order);
+        all.into_iter().map(|(name, variable)| (name.as_str(), variable.value.as_str(), variable.setter)).collect()
+    }
+
+    /// The names that are set.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.variables.keys().map(String::as_str)
+    }
+
+    /// Expands a text; `Err` holds what is wrong.
+    pub(super) fn expand(&self, text: &str, escape: Escape, mode: Mode) -> Result<Expanded, String> {
+        let budget = Budget::default();
+        let expanded = dockerfile::expand(text, escape.0, mode, &|name| budget.spend(self.value(name)));
+        budget.check()?;
+        expanded.map_err(|error| error.message)
+    }
+
+    /// Expands and splits a text; `Err` holds what is wrong.
+    pub(super) fn expand_words(&self, text: &str, escape: Escape) -> Result<Vec<String>, String> {
+        let budget = Budget::default();
+        let words = dockerfile::expand_words(text, escape.0, Mode::default(), &|name| budget.spend(self.value(name)));
+        budget.check()?;
+        words.map_err(|error| error.message)
+    }
+}
+
+/// Values by name, in the order in which their names first came.
+#[derive(Debug, Clone)]
+pub(super) struct Ordered<V> {
+    items: Vec<(String, V)>,
+    places: BTreeMap<String, usize>,
+}
+
+impl<V> Default for Ordered<V> {
+    fn default() -> Self {
+        Self { items: Vec::new(), places: BTreeMap::new() }
+    }
+}
+
+impl<V> Ordered<V> {
+    /// Sets a value; a name that is there keeps its place.
+    pub(super) fn set(&mut self, name: &str, value: V) {
+        if let Some((_, known)) = self.places.get(name).and_then(|place| self.items.get_mut(*place)) {
+            *known = value;
+        } else {
+            self.places.insert(name.to_owned(), self.items.len());
+            self.items.push((name.to_owned(), value));
+        }
+    }
+
+    /// Names and values in order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &V)> {
+        self.items.iter().map(|(name, value)| (name.as_str(), value))
+    }
+}
+
+/// Bounds what one expansion reads.
+#[derive(Default)]
+struct Budget {
+    spent: Cell<usize>,
+}
+
+impl Budget {
+    fn spend(&self, value: Option<&str>) -> Option<String> {
+        let value = value?;
+        self.spent.set(self.spent.get().saturating_add(value.len()));
+        // Beyond the budget the expansion fails anyway; until then it costs nothing.
+        Some(if self.spent.get() > EXPANSION_BYTES { String::new() } else { value.to_owned() })
+    }
+
+    fn check(&self) -> Result<(), String> {
+        if self.spent.get() > EXPANSION_BYTES { Err("the values of its variables are larger than 4 MiB".into()) } else { Ok(()) }
+    }
+}
+
+/// The global scope: the platform's variables and the ARGs before the first FROM. FROM lines see it, stages import from it.
+#[derive(Debug)]
+pub(super) struct Globals {
+    /// The values.
+    pub(super) scope: Scope,
+    /// Names that an ARG before the first FROM declares, with or without a value.
+    pub(super) declared: BTreeSet<String>,
+}
+
+impl Globals {
+    /// Evaluates the ARGs before the first FROM.
+    pub(super) fn of(file: &Dockerfile, request: &Request, platform: &Platform, report: &mut Report) -> Self {
+        let mut globals = Self { scope: predefined(file, request, platform), declared: BTreeSet::new() };
+        for instruction in &file.meta_args {
+            if let Command::Arg(declarations) = &instruction.command {
+                for declaration in declarations {
+                    globals.declare(declaration, file.escape, request, report);
+                }
+            }
+        }
+        globals
+    }
+
+    fn declare(&mut self, declaration: &ArgDeclaration, escape: Escape, request: &Request, report: &mut Report) {
+        let key = &declaration.key.text;
+        self.declared.insert(key.clone());
+        if let Some(value) = request.build_args.get(key) {
+            self.scope.set(key, value, Setter::Arg);
+        } else if let Some(value) = &declaration.value {
+            match self.scope.expand(&value.text, escape, Mode::default()) {
+                Ok(expanded) => self.scope.set(key, expanded.text, Setter::Arg),
+                Err(message) => report.error(cannot_expand(value, message)),
+            }
+        }
+    }
+}
+
+/// An error in a word's variables.
+pub(super) fn cannot_expand(word: &Word, message: String) -> Diagnostic {
+    Diagnostic::error(message, word.span).label("cannot be expanded")
+}
+
+/// Names that are set in the global scope although no ARG declares them.
+pub(super) const PLATFORM_NAMES: [&str; 11] = [
+    "BUILDPLATFORM",
+    "BUILDOS",
+    "BUILDOSVERSION",
+    "BUILDARCH",
+    "BUILDVARIANT",
+    "TARGETPLATFORM",
+    "TARGETOS",
+    "TARGETOSVERSION",
+    "TARGETARCH",
+    "TARGETVARIANT",
+    "TARGETSTAGE",
+];
+
+fn predefined(file: &Dockerfile, request: &Request, target: &Platform) -> Scope {
+    let build = Platform::host();
+    let last = file.stages.last().and_then(|stage| stage.name.as_ref()).map(|name| name.text.clone());
+    let stage = request.target.clone().or(last).unwrap_or_else(|| "default".to_owned());
+    let optional = |part: &Option<String>| part.clone().unwrap_or_default();
+    let values = [
+        build.to_string(),
+        build.os.clone(),
+        optional(&build.os_version),
+        build.architecture.clone(),
+        optional(&build.variant),
+        target.to_string(),
+        target.os.clone(),
+        optional(&target.os_version),
+        target.architecture.clone(),
+        optional(&target.variant),
+        stage,
+    ];
+    let mut scope = Scope::default();
+    for (name, value) in PLATFORM_NAMES.into_iter().zip(values) {
+        scope.set(name, request.build_args.get(name).cloned().unwrap_or(value), Setter::Arg);
+    }
+    scope
+}
