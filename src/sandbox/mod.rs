@@ -1,9 +1,32 @@
 //! One process tree for one RUN: its own user, mount, pid, ipc and uts namespaces, on an overlay that the engine
 //! mounts. It takes a plain [`Spec`] of values and fds and knows no Dockerfile, cache or image.
 //!
-//! Source: user_namespaces(7), pid_namespaces(7), mount_setattr(2), capabilities(7); runc's masked paths.
+//! ```text
+//! engine ─ run ─ clone3 ──▶ step-init (pid 1 of the step) ── mounts, pivot_root, drops rights ──▶ the program
+//!          │  ◀─ Mounted{stubs}, Failed, Ended ─┘  one socket: the engine's end of it is pid 1's lifeline
+//!          └─ output pipes, pidfd, cancel
+//! ```
+//!
+//! - [`enter`]: the engine's own process and its user namespace.
+//! - `run`: the engine's side of a step; `init`: pid 1's side; `wire`: what they say to each other.
+//! - `overlay`: the root, and merged views. `stubs`: mountpoints that were made, and how they go again.
+//! - [`probe`]: what `doctor` tries.
+//!
+//! Source: `user_namespaces(7)`, `pid_namespaces(7)`, `mount_setattr(2)`, capabilities(7); the runtime specification's
+//! default devices, masked and read-only paths.
+
+pub mod enter;
+mod init;
+mod overlay;
+pub mod probe;
+mod run;
+mod stubs;
+mod wire;
 
 use std::{ffi::OsString, path::PathBuf};
+
+pub use init::{STEP_INIT, init_main};
+pub use run::run;
 
 use crate::tree::TreePath;
 
@@ -48,9 +71,9 @@ pub struct User {
 pub struct Overlay {
     /// Lowers, base first. May be empty.
     pub lowers: Vec<PathBuf>,
-    /// What the step writes. An empty directory, owned by the engine's root.
+    /// What the step writes. An empty directory, owned by the engine's root; its mode is the mode of `/`.
     pub upper: PathBuf,
-    /// An empty directory beside it.
+    /// An empty directory beside it, for one mount only.
     pub work: PathBuf,
 }
 
@@ -92,7 +115,8 @@ pub enum MountSource {
     },
     /// A host directory or file that the engine opened (O_PATH).
     Host(std::os::fd::OwnedFd),
-    /// A merged view of trees, changes to it discarded.
+    /// What is at a path of a merged view of trees, changes to it discarded. With an empty `upper` they are kept in
+    /// memory, and `work` is not used.
     Overlay(Overlay, TreePath),
 }
 
@@ -126,8 +150,11 @@ pub enum Stream {
 }
 
 /// Why nothing could be run.
-#[derive(Debug, thiserror::Error)]
-#[error("{step} `{path}`: {}", std::io::Error::from_raw_os_error(*errno))]
+///
+/// A program that is not there is one too: `step` is `exec`, `path` its name, and the errno is ENOENT, or EACCES for
+/// one that is not executable.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, serde::Serialize, serde::Deserialize)]
+#[error("{step} `{path}`: {}", self.said())]
 pub struct InitError {
     /// What was being done: `mount`, `exec`, `map ids`.
     pub step: String,
@@ -137,8 +164,22 @@ pub struct InitError {
     pub errno: i32,
 }
 
-/// Runs it to its end. `output` gets what it prints as it comes; a byte on `cancel`, or its end, kills it.
-pub fn run(spec: Spec, cancel: &std::os::fd::OwnedFd, output: &mut dyn FnMut(Stream, &[u8])) -> Result<Finished, InitError> {
-    let _ = (spec, cancel, output);
-    unimplemented!("sandbox")
+impl InitError {
+    /// For `map_err`.
+    fn new<E: Into<std::io::Error>>(step: &'static str, path: impl std::fmt::Display) -> impl FnOnce(E) -> Self {
+        move |error| {
+            let errno = error.into().raw_os_error().unwrap_or_else(|| rustix::io::Errno::IO.raw_os_error());
+            Self { step: step.to_owned(), path: path.to_string(), errno }
+        }
+    }
+
+    fn said(&self) -> String {
+        let errno = rustix::io::Errno::from_raw_os_error(self.errno);
+        match (self.step.as_str(), errno) {
+            ("exec", rustix::io::Errno::NOENT) => "not found".to_owned(),
+            // The kernel's word for it would send the user to look at disks.
+            ("make namespaces", rustix::io::Errno::NOSPC) => "the limit `user.max_user_namespaces` is reached".to_owned(),
+            _ => std::io::Error::from(errno).to_string(),
+        }
+    }
 }

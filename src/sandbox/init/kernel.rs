@@ -1,0 +1,104 @@
+//! `/proc` and `/sys` of a step: what they would tell of the host is covered, what could change it is read-only.
+//!
+//! It matters most as real root with an identity map: files that belong to the host's root are then the step's own,
+//! and no capability is asked of who opens them. The step cannot take a cover away: it has no CAP_SYS_ADMIN, and in a
+//! user namespace that it makes itself the covers are locked, and the kernel refuses another /proc beside a covered one.
+//!
+//! Source: the runtime specification's `maskedPaths` and `readonlyPaths`; CVE-2025-31133 (what covers must be the
+//! null device and nothing else).
+
+use std::os::fd::OwnedFd;
+
+use rustix::{
+    fs::{FileType, Mode, OFlags, ResolveFlags},
+    io::Errno,
+    mount::MountAttrFlags,
+};
+
+use super::{
+    devices,
+    mounts::{Stage, attach, attach_over, copy_from, copy_of, file_system},
+};
+use crate::{
+    sandbox::{InitError, stubs::Place},
+    sys,
+};
+
+const PROC_COVERED: [&str; 10] =
+    ["acpi", "asound", "interrupts", "kcore", "keys", "latency_stats", "sched_debug", "scsi", "timer_list", "timer_stats"];
+
+const PROC_READ_ONLY: [&str; 5] = ["bus", "fs", "irq", "sys", "sysrq-trigger"];
+
+/// The last six are file systems of their own, readable by root alone, which a step's root is if the host's root runs it.
+const SYS_COVERED: [&str; 8] =
+    ["firmware", "devices/virtual/powercap", "kernel/debug", "kernel/tracing", "kernel/security", "kernel/config", "fs/bpf", "fs/pstore"];
+
+const QUIET: MountAttrFlags =
+    MountAttrFlags::MOUNT_ATTR_NOSUID.union(MountAttrFlags::MOUNT_ATTR_NODEV).union(MountAttrFlags::MOUNT_ATTR_NOEXEC);
+
+/// Mounts a fresh /proc of the step's pid namespace.
+pub(super) fn mount_proc(place: &Place, stage: &Stage<'_>) -> Result<(), InitError> {
+    let proc = file_system("proc", &[], QUIET).map_err(InitError::new("mount a fresh", "/proc"))?;
+    attach(&proc, place)?;
+    cover(&proc, "/proc", &PROC_COVERED, stage)?;
+    for path in PROC_READ_ONLY {
+        let Some(found) = find(&proc, path).map_err(InitError::new("protect", format_args!("/proc/{path}")))? else { continue };
+        protect(&found).map_err(InitError::new("protect", format_args!("/proc/{path}")))?;
+    }
+    Ok(())
+}
+
+/// Mounts /sys, all of it read-only: a fresh one if the network namespace is the step's own, else the host's.
+pub(super) fn mount_sys(place: &Place, stage: &Stage<'_>, own_network: bool) -> Result<(), InitError> {
+    let fresh = if own_network { file_system("sysfs", &[], QUIET).ok() } else { None };
+    let sys = match fresh {
+        Some(sys) => sys,
+        None => copy_from(rustix::fs::CWD, "/sys").map_err(InitError::new("bind", "/sys"))?,
+    };
+    sys::set_mount_attributes(&sys, QUIET | MountAttrFlags::MOUNT_ATTR_RDONLY).map_err(InitError::new("protect", "/sys"))?;
+    attach(&sys, place)?;
+    cover(&sys, "/sys", &SYS_COVERED, stage)
+}
+
+/// Directories get an empty one over them, files the null device.
+fn cover(root: &OwnedFd, name: &str, paths: &[&str], stage: &Stage<'_>) -> Result<(), InitError> {
+    let mut empty: Option<OwnedFd> = None;
+    for path in paths {
+        let failed = |errno: Errno| InitError::new("cover", format_args!("{name}/{path}"))(errno);
+        let Some(found) = find(root, path).map_err(failed)? else { continue };
+        let mode = rustix::fs::fstat(&found).map_err(failed)?.st_mode;
+        if FileType::from_raw_mode(mode) != FileType::Directory {
+            let null = devices::null().and_then(|null| copy_of(&null)).map_err(failed)?;
+            attach_over(&null, &found).map_err(failed)?;
+            continue;
+        }
+        let tmpfs = match empty.take() {
+            Some(tmpfs) => tmpfs,
+            None => {
+                let flags = QUIET | MountAttrFlags::MOUNT_ATTR_RDONLY;
+                let tmpfs = file_system("tmpfs", &[("mode", "0555"), ("size", "4k")], flags).map_err(failed)?;
+                stage.attach(&tmpfs)?;
+                tmpfs
+            }
+        };
+        copy_of(&tmpfs).and_then(|copy| attach_over(&copy, &found)).map_err(failed)?;
+        empty = Some(tmpfs);
+    }
+    Ok(())
+}
+
+fn protect(found: &OwnedFd) -> std::io::Result<()> {
+    let copy = copy_of(found)?;
+    sys::set_mount_attributes(&copy, QUIET | MountAttrFlags::MOUNT_ATTR_RDONLY)?;
+    Ok(attach_over(&copy, found)?)
+}
+
+/// What is there, if anything. A kernel may be without.
+fn find(root: &OwnedFd, path: &str) -> Result<Option<OwnedFd>, Errno> {
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    match rustix::fs::openat2(root, path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty(), resolve) {
+        Ok(fd) => Ok(Some(fd)),
+        Err(Errno::NOENT) => Ok(None),
+        Err(errno) => Err(errno),
+    }
+}

@@ -1,0 +1,293 @@
+//! The engine's side of a step: mounts the root, starts pid 1, writes its id maps, and passes on what it prints.
+
+use std::{
+    ffi::CString,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    path::PathBuf,
+};
+
+use rustix::{
+    event::{PollFd, PollFlags},
+    fs::OFlags,
+    io::Errno,
+    mount::{MountAttrFlags, OpenTreeFlags},
+    net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType},
+    pipe::PipeFlags,
+    process::{Signal, WaitId, WaitIdOptions},
+};
+
+use super::{
+    Finished, InitError, MountSource, Network, STEP_INIT, Spec, Status, Stream, enter,
+    overlay::{self, Writable},
+    stubs::{self, Stub},
+    wire::{Blobs, Order, Orders, Report, Source},
+};
+use crate::sys;
+
+/// Runs it to its end. `output` gets what it prints as it comes; a byte on `cancel`, or its end, kills it.
+///
+/// The caller is the engine: root in a user namespace, with a mount namespace of its own. When this returns no process
+/// of the step is left, and mountpoints that were made for it are gone again, unless the step put something there.
+/// The step ends when the calling thread does, or the engine.
+pub fn run(spec: Spec, cancel: &OwnedFd, output: &mut dyn FnMut(Stream, &[u8])) -> Result<Finished, InitError> {
+    let root = Root::mount(&spec)?;
+    let (orders, blobs, mounts) = orders(spec)?;
+    let step = Step::start(&orders, &blobs, &root.view, &mounts)?;
+    drop(mounts);
+    let watched = step.watch(cancel, output);
+    let status = step.reap(&watched);
+    let stubs = stubs::remove(&root.view, &watched.stubs);
+    Ok(Finished { status: status?, stubs })
+}
+
+/// The merged view that the step sees as `/`.
+struct Root {
+    view: OwnedFd,
+    /// An empty layer, for a root without any. Gone when dropped.
+    empty: Option<PathBuf>,
+}
+
+impl Root {
+    fn mount(spec: &Spec) -> Result<Self, InitError> {
+        let trees = &spec.root;
+        let mut lowers = trees.lowers.clone();
+        let mut empty = None;
+        if lowers.is_empty() {
+            // An overlay needs a lower.
+            let mut name = trees.work.clone().into_os_string();
+            name.push(".none");
+            let path = PathBuf::from(name);
+            std::fs::create_dir(&path).map_err(InitError::new("create", path.display()))?;
+            lowers.push(path.clone());
+            empty = Some(path);
+        }
+        let view = overlay::merge(&lowers, Some(&Writable { upper: &trees.upper, work: &trees.work }));
+        match (view, &empty) {
+            (Ok(view), _) => Ok(Self { view, empty }),
+            (Err(error), Some(path)) => {
+                std::fs::remove_dir(path).ok();
+                Err(error)
+            }
+            (Err(error), None) => Err(error),
+        }
+    }
+}
+
+impl Drop for Root {
+    fn drop(&mut self) {
+        if let Some(path) = &self.empty {
+            // If it stays it is an empty directory beside the work directory, swept with it.
+            std::fs::remove_dir(path).ok();
+        }
+    }
+}
+
+/// The spec as pid 1 gets it, and the mounts that are passed as fds.
+fn orders(spec: Spec) -> Result<(Orders, Blobs, Vec<OwnedFd>), InitError> {
+    let mut blobs = Blobs::default();
+    let mut fds = Vec::new();
+    let mut mounts = Vec::new();
+    for mount in spec.mounts {
+        let what = match mount.what {
+            MountSource::Tmpfs(size) => Source::Tmpfs(size),
+            MountSource::File { bytes, mode, uid, gid } => Source::File { bytes: blobs.add(&bytes), mode, uid, gid },
+            MountSource::Host(fd) => {
+                fds.push(take(&fd, mount.readonly).map_err(InitError::new("bind", &mount.target))?);
+                Source::Host
+            }
+            MountSource::Overlay(trees, path) => Source::Overlay { lowers: trees.lowers, upper: trees.upper, work: trees.work, path },
+        };
+        mounts.push(Order { target: mount.target, what, readonly: mount.readonly });
+    }
+    let orders = Orders {
+        argv: spec.argv,
+        env: spec.env,
+        cwd: spec.cwd,
+        uid: spec.user.uid,
+        gid: spec.user.gid,
+        groups: spec.user.groups,
+        network: spec.network,
+        hostname: spec.hostname,
+        mounts,
+        hosts: blobs.add(&spec.hosts),
+        resolv_conf: blobs.add(&spec.resolv_conf),
+        upper: spec.root.upper,
+        work: spec.root.work,
+    };
+    Ok((orders, blobs, fds))
+}
+
+/// A mount of its own for what `fd` is about: the namespace of the step could not make one of our mount.
+fn take(fd: &OwnedFd, readonly: bool) -> std::io::Result<OwnedFd> {
+    let flags =
+        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH | OpenTreeFlags::AT_RECURSIVE;
+    let mount = rustix::mount::open_tree(fd, c"", flags)?;
+    let readonly = if readonly { MountAttrFlags::MOUNT_ATTR_RDONLY } else { MountAttrFlags::empty() };
+    // As real root a device in a directory of the host would be one.
+    sys::set_mount_attributes(&mount, readonly | MountAttrFlags::MOUNT_ATTR_NODEV)?;
+    Ok(mount)
+}
+
+/// A step whose pid 1 runs.
+struct Step {
+    child: sys::Child,
+    socket: OwnedFd,
+    out: OwnedFd,
+    err: OwnedFd,
+}
+
+/// What was seen of a step.
+#[derive(Default)]
+struct Watched {
+    stubs: Vec<Stub>,
+    end: Option<Report>,
+    cancelled: bool,
+}
+
+impl Step {
+    fn start(orders: &Orders, blobs: &Blobs, root: &OwnedFd, mounts: &[OwnedFd]) -> Result<Self, InitError> {
+        let prepared = |errno: Errno| InitError::new("prepare", "step")(errno);
+        let orders_file = orders.write(blobs).map_err(InitError::new("write", "orders"))?;
+        let (socket, theirs) =
+            rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).map_err(prepared)?;
+        let (out, their_out) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(prepared)?;
+        let (err, their_err) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(prepared)?;
+        for ours in [&out, &err] {
+            rustix::fs::fcntl_setfl(ours, OFlags::NONBLOCK).map_err(prepared)?;
+        }
+        let program = program().map_err(InitError::new("open", "/proc/self/exe"))?;
+        let fds: Vec<BorrowedFd<'_>> =
+            [&orders_file, &their_out, &their_err, &theirs, &orders_file, root].into_iter().chain(mounts).map(AsFd::as_fd).collect();
+        let argv = [CString::from(c"lapstrake"), CString::new(STEP_INIT).map_err(InitError::new("prepare", "step"))?];
+        let namespaces = match orders.network {
+            Network::Host => sys::Namespaces::Isolated,
+            Network::None => sys::Namespaces::IsolatedNet,
+        };
+        let launch = sys::Launch { program, argv: &argv, env: &[], fds: &fds, namespaces, gate: Some(3) };
+        let child = launch.start().map_err(InitError::new("make namespaces", "step"))?;
+        let step = Self { child, socket, out, err };
+        step.admit().inspect_err(|_| step.kill())?;
+        Ok(step)
+    }
+
+    /// Writes the id maps when the child is there, and lets it go on.
+    fn admit(&self) -> Result<(), InitError> {
+        let mut byte = [0; 1];
+        let there = rustix::net::recv(&self.socket, &mut byte[..], RecvFlags::empty()).map(|(read, _)| read);
+        if there != Ok(1) {
+            return Err(InitError::new("start", "step")(there.err().unwrap_or(Errno::PIPE)));
+        }
+        let (users, groups) = enter::one_to_one().map_err(InitError::new("read", "/proc/self/uid_map"))?;
+        for (name, map) in [("uid_map", users), ("gid_map", groups)] {
+            let path = format!("/proc/{}/{name}", self.child.pid.as_raw_nonzero());
+            std::fs::write(&path, map).map_err(InitError::new("map ids", &path))?;
+        }
+        rustix::net::send(&self.socket, &byte, SendFlags::NOSIGNAL).map_err(InitError::new("start", "step"))?;
+        self.child.started().map_err(InitError::new("start", "pid 1 of the step"))
+    }
+
+    fn kill(&self) {
+        // Refused only when it is gone.
+        rustix::process::pidfd_send_signal(&self.child.pidfd, Signal::KILL).ok();
+        rustix::process::waitid(WaitId::PidFd(self.child.pidfd.as_fd()), WaitIdOptions::EXITED).ok();
+    }
+
+    /// Until pid 1 has ended: with it ends every process of the step, so nobody holds the pipes longer.
+    fn watch(&self, cancel: &OwnedFd, output: &mut dyn FnMut(Stream, &[u8])) -> Watched {
+        let mut watched = Watched::default();
+        let mut buffer = vec![0; 1 << 16];
+        let (mut out_open, mut err_open) = (true, true);
+        loop {
+            let interest = |open: bool| if open { PollFlags::IN } else { PollFlags::empty() };
+            let mut fds = [
+                PollFd::new(&self.child.pidfd, PollFlags::IN),
+                PollFd::new(&self.socket, interest(watched.end.is_none())),
+                PollFd::new(if out_open { &self.out } else { &self.child.pidfd }, PollFlags::IN),
+                PollFd::new(if err_open { &self.err } else { &self.child.pidfd }, PollFlags::IN),
+                PollFd::new(if watched.cancelled { &self.child.pidfd } else { cancel }, PollFlags::IN),
+            ];
+            if !matches!(rustix::event::poll(&mut fds, None), Ok(_) | Err(Errno::INTR)) {
+                // Out of memory: nothing more can be watched.
+                watched.cancelled = true;
+                rustix::process::pidfd_send_signal(&self.child.pidfd, Signal::KILL).ok();
+                return watched;
+            }
+            let ready = fds.map(|fd| !fd.revents().is_empty());
+            let [ended, said, out, err, stop] = ready;
+            if out && out_open {
+                out_open = pass_on(&self.out, &mut buffer, 1, &mut |bytes| output(Stream::Out, bytes));
+            }
+            if err && err_open {
+                err_open = pass_on(&self.err, &mut buffer, 1, &mut |bytes| output(Stream::Err, bytes));
+            }
+            if said {
+                watched.hear(&self.socket);
+            }
+            if ended {
+                watched.hear(&self.socket);
+                // What is in the pipes now is all there will ever be: at most their size.
+                pass_on(&self.out, &mut buffer, MOST_READS, &mut |bytes| output(Stream::Out, bytes));
+                pass_on(&self.err, &mut buffer, MOST_READS, &mut |bytes| output(Stream::Err, bytes));
+                return watched;
+            }
+            if stop && !watched.cancelled {
+                watched.cancelled = true;
+                rustix::process::pidfd_send_signal(&self.child.pidfd, Signal::KILL).ok();
+            }
+        }
+    }
+
+    fn reap(&self, watched: &Watched) -> Result<Status, InitError> {
+        let ended = rustix::process::waitid(WaitId::PidFd(self.child.pidfd.as_fd()), WaitIdOptions::EXITED);
+        match &watched.end {
+            _ if watched.cancelled => Ok(Status::Cancelled),
+            Some(Report::Failed(error)) => Err(error.clone()),
+            Some(Report::Exited(code)) => Ok(Status::Exited(*code)),
+            Some(Report::Signalled(signal)) => Ok(Status::Signalled(*signal)),
+            // pid 1 was killed from outside, by the kernel's memory killer for one.
+            None | Some(Report::Mounted(_)) => match ended.ok().flatten().and_then(|status| status.terminating_signal()) {
+                Some(signal) => Ok(Status::Signalled(signal)),
+                None => Err(InitError::new("start", "pid 1 of the step")(Errno::PIPE)),
+            },
+        }
+    }
+}
+
+/// A full pipe, of the largest size that an ordinary user may give it, is 1 MiB.
+const MOST_READS: usize = 64;
+
+/// Reads at most `times`; says whether more may come.
+fn pass_on(pipe: &OwnedFd, buffer: &mut [u8], times: usize, output: &mut dyn FnMut(&[u8])) -> bool {
+    for _ in 0..times {
+        match rustix::io::read(pipe, &mut *buffer) {
+            Ok(0) => return false,
+            Ok(read) => output(buffer.get(..read).unwrap_or_default()),
+            Err(Errno::AGAIN | Errno::INTR) => return true,
+            Err(_) => return false,
+        }
+    }
+    true
+}
+
+impl Watched {
+    /// Takes what pid 1 has said.
+    fn hear(&mut self, socket: &OwnedFd) {
+        while self.end.is_none() {
+            match Report::receive(socket) {
+                Some(Report::Mounted(stubs)) => self.stubs = stubs,
+                Some(end) => self.end = Some(end),
+                None => return,
+            }
+        }
+    }
+}
+
+/// This program, opened once.
+fn program() -> std::io::Result<BorrowedFd<'static>> {
+    static PROGRAM: std::sync::OnceLock<OwnedFd> = std::sync::OnceLock::new();
+    if let Some(fd) = PROGRAM.get() {
+        return Ok(fd.as_fd());
+    }
+    let fd = sys::own_program()?;
+    Ok(PROGRAM.get_or_init(|| fd).as_fd())
+}
