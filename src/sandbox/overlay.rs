@@ -80,10 +80,8 @@ fn by_parts(layers: &[Named], changes: Option<(&Named, &Named)>) -> Result<Owned
 fn by_text(layers: &[Named], changes: Option<(&Named, &Named)>, onto: &Path) -> Result<OwnedFd, InitError> {
     let failed = |what: &'static str| InitError::new::<rustix::io::Errno>(what, "overlay");
     let lowers = layers.iter().map(|layer| layer.text.as_str()).collect::<Vec<_>>().join(":");
-    let mut options = format!("userxattr,lowerdir={lowers}");
-    if let Some((upper, work)) = changes {
-        options.push_str(&format!(",upperdir={},workdir={},volatile", upper.text, work.text));
-    }
+    let changes = changes.map(|(upper, work)| format!(",upperdir={},workdir={},volatile", upper.text, work.text));
+    let options = format!("userxattr,lowerdir={lowers}{}", changes.unwrap_or_default());
     let options = std::ffi::CString::new(options).map_err(InitError::new("mount", "overlay"))?;
     rustix::mount::mount(c"lapstrake", onto, c"overlay", MountFlags::empty(), Some(options.as_c_str())).map_err(failed("mount"))?;
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;

@@ -36,7 +36,7 @@ pub(super) fn mount(place: &Place) -> Result<(), InitError> {
     for (name, target) in LINKS {
         rustix::fs::symlinkat(target, &dev, name).map_err(failed(name))?;
     }
-    within(&dev, "pts", || terminals()).map_err(failed("pts"))?;
+    within(&dev, "pts", terminals).map_err(failed("pts"))?;
     let quiet = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOEXEC;
     within(&dev, "shm", || file_system("tmpfs", &[("mode", "1777"), ("size", "65536k")], quiet)).map_err(failed("shm"))?;
     match within(&dev, "mqueue", || file_system("mqueue", &[], quiet)) {

@@ -1,7 +1,7 @@
 //! `/proc` and `/sys` of a step: what they would tell of the host is covered, what could change it is read-only.
 //!
 //! It matters most as real root with an identity map: files that belong to the host's root are then the step's own,
-//! and no capability is asked of who opens them. The step cannot take a cover away: it has no CAP_SYS_ADMIN, and in a
+//! and no capability is asked of who opens them. The step cannot take a cover away: it has no `CAP_SYS_ADMIN`, and in a
 //! user namespace that it makes itself the covers are locked, and the kernel refuses another /proc beside a covered one.
 //!
 //! Source: the runtime specification's `maskedPaths` and `readonlyPaths`; CVE-2025-31133 (what covers must be the
@@ -72,14 +72,13 @@ fn cover(root: &OwnedFd, name: &str, paths: &[&str], stage: &Stage<'_>) -> Resul
             attach_over(&null, &found).map_err(failed)?;
             continue;
         }
-        let tmpfs = match empty.take() {
-            Some(tmpfs) => tmpfs,
-            None => {
-                let flags = QUIET | MountAttrFlags::MOUNT_ATTR_RDONLY;
-                let tmpfs = file_system("tmpfs", &[("mode", "0555"), ("size", "4k")], flags).map_err(failed)?;
-                stage.attach(&tmpfs)?;
-                tmpfs
-            }
+        let tmpfs = if let Some(tmpfs) = empty.take() {
+            tmpfs
+        } else {
+            let flags = QUIET | MountAttrFlags::MOUNT_ATTR_RDONLY;
+            let tmpfs = file_system("tmpfs", &[("mode", "0555"), ("size", "4k")], flags).map_err(failed)?;
+            stage.attach(&tmpfs)?;
+            tmpfs
         };
         copy_of(&tmpfs).and_then(|copy| attach_over(&copy, &found)).map_err(failed)?;
         empty = Some(tmpfs);

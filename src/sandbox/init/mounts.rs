@@ -49,7 +49,7 @@ pub(super) fn complete(root: &OwnedFd, orders: &Orders, blobs: &Blobs, passed: V
     for order in &orders.mounts {
         let mount = match &order.what {
             Source::Host => passed.next().ok_or(Errno::BADF).map_err(InitError::new("mount", &order.target))?,
-            _ => source(order, &stage, &files, blobs)?,
+            Source::Tmpfs(_) | Source::File { .. } | Source::Overlay { .. } => source(order, &stage, &files, blobs)?,
         };
         let shape = shape(&mount).map_err(InitError::new("mount", &order.target))?;
         let place = Place::find(root, &order.target, Links::Follow, Missing::Make(shape, &mut made))?;
@@ -104,10 +104,8 @@ fn merged(stage: &Stage<'_>, lowers: &[PathBuf], upper: &PathBuf, work: &PathBuf
 
 fn shape(mount: &OwnedFd) -> Result<Shape, Errno> {
     let mode = rustix::fs::fstat(mount)?.st_mode;
-    Ok(match rustix::fs::FileType::from_raw_mode(mode) {
-        rustix::fs::FileType::Directory => Shape::Directory,
-        _ => Shape::File,
-    })
+    let directory = rustix::fs::FileType::from_raw_mode(mode) == rustix::fs::FileType::Directory;
+    Ok(if directory { Shape::Directory } else { Shape::File })
 }
 
 /// A path that the program itself names.
@@ -134,6 +132,7 @@ struct Files {
     count: std::cell::Cell<u32>,
 }
 
+#[derive(Clone, Copy)]
 struct Owner {
     mode: u32,
     uid: u32,
