@@ -1,42 +1,304 @@
 //! What COPY may see of a directory: its files less the ignored ones, never anything outside of it.
+//!
+//! A [`Context`] lists a directory when it is first asked for and remembers what it saw: two COPY of one build see the
+//! same files. Every file is opened below the root's descriptor and through no link; links are followed as data, by
+//! [`Context::resolve`], inside the root. What is no regular file is never opened.
+//!
+//! Invariants: owners of the host are not told (COPY makes them 0:0); a digest is of bytes that did not change while they
+//! were read; nothing that `.dockerignore` excludes is there, but a directory that holds something taken back with `!`.
+//!
+//! Source: BuildKit `client/solve.go` (`resetUIDAndGID`), `frontend/dockerui/context.go` (`.dockerignore`); fsutil `filter.go`.
 
-use std::path::Path;
+mod ignorefile;
+
+use std::{
+    cell::RefCell,
+    collections::BTreeMap,
+    io::Read as _,
+    os::fd::OwnedFd,
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+pub use ignorefile::ignore_patterns;
 
 use crate::{
     layer::Content,
-    pattern::PatternList,
-    sys::PathError,
-    tree::{ContentDigest, TreePath},
+    pattern::{BadPattern, PatternList},
+    sys::{
+        PathError,
+        dir::{self, FileKind, Stat},
+    },
+    tree::{BadPath, ContentDigest, Step, TreePath, Unresolved, Xattrs, resolve_with},
 };
+
+/// Read at once while digesting.
+const CHUNK: usize = 256 * 1024;
 
 /// Why a context could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The kernel refused.
+    /// The kernel refused; the path is the one below the context that the user sees.
     #[error(transparent)]
     Path(#[from] PathError),
+    /// A file is not what it was when the context was listed.
+    #[error("`{shown}` changed while it was read")]
+    Changed {
+        /// What the user calls it.
+        shown: String,
+    },
+    /// A path that leads nowhere.
+    #[error(transparent)]
+    Unresolved(#[from] Unresolved),
+    /// A name that cannot be a path.
+    #[error(transparent)]
+    Name(#[from] BadPath),
+    /// An ignore file with a pattern that cannot be read.
+    #[error("`{file}` is not usable")]
+    IgnoreFile {
+        /// Which.
+        file: String,
+        /// The pattern.
+        #[source]
+        source: BadPattern,
+    },
+    /// A file that has a limit, and is longer.
+    #[error("`{file}` is longer than {limit} bytes")]
+    TooLong {
+        /// Which.
+        file: String,
+        /// In bytes.
+        limit: u64,
+    },
 }
+
+/// What the context has at a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// As lstat gave it when the directory was listed.
+    pub stat: Stat,
+    /// Of a symbolic link.
+    pub target: Option<Vec<u8>>,
+}
+
+/// A directory's names that are not ignored.
+type Listing = BTreeMap<Vec<u8>, Listed>;
 
 /// A directory as a context.
 #[derive(Debug)]
-pub struct Context {}
+pub struct Context {
+    root: Arc<OwnedFd>,
+    name: String,
+    ignore: PatternList,
+    listings: Mutex<BTreeMap<TreePath, Arc<Listing>>>,
+}
 
 impl Context {
     /// Opens it. Paths that `ignore` excludes are not there.
     pub fn open(dir: &Path, ignore: PatternList) -> Result<Self, Error> {
-        let _ = (dir, ignore);
-        unimplemented!("context")
+        Ok(Self::of(Arc::new(dir::open_root(dir)?), ignore))
     }
 
-    /// The digest of a file's bytes, with the check that it did not change meanwhile.
-    pub fn digest(&self, path: &TreePath) -> Result<ContentDigest, Error> {
-        let _ = path;
-        unimplemented!("context")
+    /// The same of an open directory.
+    pub fn of(root: Arc<OwnedFd>, ignore: PatternList) -> Self {
+        Self { root, name: "the build context".to_owned(), ignore, listings: Mutex::default() }
+    }
+
+    /// Calls it something else than "the build context" in messages: ``the context `assets` ``.
+    #[must_use]
+    pub fn called(self, name: impl Into<String>) -> Self {
+        Self { name: name.into(), ..self }
+    }
+
+    /// What messages call it.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What is at a path, no link followed. `None`: nothing, or ignored.
+    pub fn look_up(&self, path: &TreePath) -> Result<Option<Listed>, Error> {
+        let Some(parent) = path.parent() else {
+            return Ok(Some(Listed { stat: dir::stat_open(&*self.root)?, target: None }));
+        };
+        Ok(self.listing(&parent)?.and_then(|listing| listing.get(path.name()).cloned()))
+    }
+
+    /// The names in a directory, sorted; none for what is no directory.
+    pub fn names(&self, dir: &TreePath) -> Result<Vec<Vec<u8>>, Error> {
+        Ok(self.listing(dir)?.map(|listing| listing.keys().cloned().collect()).unwrap_or_default())
+    }
+
+    /// Is something there that the ignore file hides?
+    pub fn is_ignored(&self, path: &TreePath) -> bool {
+        let hidden = |at: &TreePath| !at.is_root() && self.ignore.excludes(at.as_bytes());
+        (hidden(path) || path.ancestors().iter().any(hidden))
+            && dir::stat_beneath(&*self.root, path.as_os_path()).is_ok_and(|found| found.is_some())
+    }
+
+    /// The path with links followed inside the context; see [`crate::tree::Chain::resolve`].
+    pub fn resolve(&self, path: &TreePath, follow_last: bool) -> Result<TreePath, Error> {
+        let failed = RefCell::new(None);
+        let resolved = resolve_with(path, follow_last, |at| match self.look_up(at) {
+            Ok(found) => found.map(|listed| match (listed.stat.kind, listed.target) {
+                (FileKind::Dir, _) => Step::Dir,
+                (FileKind::Symlink, Some(target)) => Step::Link(target),
+                _ => Step::Other,
+            }),
+            Err(error) => {
+                drop(failed.replace(Some(error)));
+                None
+            }
+        });
+        match failed.into_inner() {
+            Some(error) => Err(error),
+            None => Ok(resolved?),
+        }
+    }
+
+    /// The digest of a file's bytes and its attributes, with the check that it did not change since it was listed.
+    pub fn read(&self, path: &TreePath) -> Result<(ContentDigest, Xattrs), Error> {
+        let changed = || Error::Changed { shown: shown(path) };
+        let listed = self.look_up(path)?.ok_or_else(changed)?;
+        let mut file = dir::open_file(&*self.root, path.as_os_path()).map_err(|error| refused("read", path, error))?;
+        let before = dir::stat_open(&file).map_err(|error| refused("read", path, error))?;
+        let mut hasher = blake3::Hasher::new();
+        let mut chunk = vec![0; CHUNK.min(usize::try_from(before.size).unwrap_or(CHUNK).max(1) + 1)];
+        loop {
+            match file.read(&mut chunk) {
+                Ok(0) => break,
+                Ok(length) => drop(hasher.update(chunk.get(..length).unwrap_or_default())),
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(PathError::new("read", path.as_os_path())(error).into()),
+            }
+        }
+        let xattrs = kept_attributes(dir::attributes(&file).map_err(|error| refused("read attributes of", path, error))?);
+        let after = dir::stat_open(&file).map_err(|error| refused("read", path, error))?;
+        if !is_same(&before, &after) || !is_same(&before, &listed.stat) {
+            return Err(changed());
+        }
+        Ok((ContentDigest(*hasher.finalize().as_bytes()), xattrs))
+    }
+
+    /// The attributes of a directory.
+    pub fn attributes(&self, dir: &TreePath) -> Result<Xattrs, Error> {
+        let fd = dir::open_dir(&*self.root, dir.as_os_path()).map_err(|error| refused("open", dir, error))?;
+        Ok(kept_attributes(dir::attributes(&fd).map_err(|error| refused("read attributes of", dir, error))?))
     }
 
     /// Where a file's bytes are.
     pub fn content(&self, path: &TreePath) -> Content {
-        let _ = path;
-        unimplemented!("context")
+        Content::Below { dir: Arc::clone(&self.root), path: path.clone(), shown: shown(path) }
     }
+
+    /// A small file whole, links followed inside the context. `None`: it is not there.
+    pub fn small_file(&self, path: &TreePath, limit: u64) -> Result<Option<Vec<u8>>, Error> {
+        let at = self.resolve(path, true)?;
+        if self.look_up(&at)?.is_none() {
+            return Ok(None);
+        }
+        let file = dir::open_file(&*self.root, at.as_os_path()).map_err(|error| refused("open", path, error))?;
+        let mut bytes = Vec::new();
+        let length = file.take(limit + 1).read_to_end(&mut bytes).map_err(PathError::new("read", path.as_os_path()))?;
+        if length as u64 > limit {
+            return Err(Error::TooLong { file: shown(path), limit });
+        }
+        Ok(Some(bytes))
+    }
+
+    /// `None`: no directory there.
+    fn listing(&self, path: &TreePath) -> Result<Option<Arc<Listing>>, Error> {
+        let known = |path: &TreePath| self.listings.lock().unwrap_or_else(PoisonError::into_inner).get(path).cloned();
+        if let Some(listing) = known(path) {
+            return Ok(Some(listing));
+        }
+        for at in path.ancestors().iter().chain([path]) {
+            if known(at).is_some() {
+                continue;
+            }
+            if !at.is_root() && self.look_up(at)?.is_none_or(|listed| listed.stat.kind != FileKind::Dir) {
+                return Ok(None);
+            }
+            let listing = Arc::new(self.list(at)?);
+            drop(self.listings.lock().unwrap_or_else(PoisonError::into_inner).insert(at.clone(), listing));
+        }
+        Ok(known(path))
+    }
+
+    fn list(&self, path: &TreePath) -> Result<Listing, Error> {
+        let fd = dir::open_dir(&*self.root, path.as_os_path()).map_err(|error| refused("open", path, error))?;
+        let mut listing = Listing::new();
+        for name in dir::names(&fd).map_err(|error| refused("list", path, error))? {
+            let at = path.join(&name)?;
+            let excluded = self.ignore.excludes(at.as_bytes());
+            if excluded && !self.ignore.may_reinclude_below(at.as_bytes()) {
+                continue;
+            }
+            // What went away since the names were read was never there.
+            let Some(stat) = dir::stat(&fd, &name).map_err(|error| refused("stat", &at, error))? else { continue };
+            if excluded && !(stat.kind == FileKind::Dir && self.holds_something(&at)?) {
+                continue;
+            }
+            let target = if stat.kind == FileKind::Symlink {
+                Some(dir::read_link(&fd, &name).map_err(|error| refused("read link", &at, error))?)
+            } else {
+                None
+            };
+            drop(listing.insert(name, Listed { stat, target }));
+        }
+        Ok(listing)
+    }
+
+    /// Is anything below this ignored directory taken back with `!`?
+    fn holds_something(&self, dir: &TreePath) -> Result<bool, Error> {
+        let mut ahead = vec![dir.clone()];
+        while let Some(at) = ahead.pop() {
+            let fd = dir::open_dir(&*self.root, at.as_os_path()).map_err(|error| refused("open", &at, error))?;
+            for name in dir::names(&fd).map_err(|error| refused("list", &at, error))? {
+                let below = at.join(&name)?;
+                if !self.ignore.excludes(below.as_bytes()) {
+                    return Ok(true);
+                }
+                let is_dir =
+                    dir::stat(&fd, &name).map_err(|error| refused("stat", &below, error))?.is_some_and(|stat| stat.kind == FileKind::Dir);
+                if is_dir && self.ignore.may_reinclude_below(below.as_bytes()) {
+                    ahead.push(below);
+                }
+            }
+        }
+        Ok(false)
+    }
+}
+
+/// The kernel's answer with the path that the user knows.
+fn refused(op: &'static str, path: &TreePath, error: PathError) -> Error {
+    PathError { op, path: path.as_os_path().to_owned(), source: error.source }.into()
+}
+
+/// The path as the user writes it: below the context.
+fn shown(path: &TreePath) -> String {
+    String::from_utf8_lossy(path.as_os_path().as_os_str().as_encoded_bytes()).escape_debug().to_string()
+}
+
+/// Is it the same inode with the same bytes, by its times?
+fn is_same(one: &Stat, other: &Stat) -> bool {
+    (one.dev, one.ino, one.size, one.mtime, one.ctime, one.kind) == (other.dev, other.ino, other.size, other.mtime, other.ctime, other.kind)
+}
+
+/// The attributes that go into an image: `user.*` but overlayfs's own, and capabilities in the form without a namespace's root.
+fn kept_attributes(all: dir::Attributes) -> Xattrs {
+    all.into_iter()
+        .filter(|(name, _)| name == b"security.capability" || (name.starts_with(b"user.") && !name.starts_with(b"user.overlay.")))
+        .map(|(name, value)| if name == b"security.capability" { (name, plain_capability(value)) } else { (name, value) })
+        .collect()
+}
+
+/// Version 3 of `security.capability` is version 2 and the id of a namespace's root: that id means nothing in an image.
+///
+/// Source: `linux/capability.h` (`vfs_ns_cap_data`).
+fn plain_capability(mut value: Vec<u8>) -> Vec<u8> {
+    if value.len() == 24 && value.get(3) == Some(&3) {
+        value.truncate(20);
+        value.iter_mut().skip(3).take(1).for_each(|version| *version = 2);
+    }
+    value
 }

@@ -1,0 +1,164 @@
+//! Laying a selection over a draft: which path each entry lands at, what happens to what is there, owners and modes.
+//!
+//! - a directory's contents go into the destination; something else goes to it, or into it if it is a directory
+//! - the destination's links are followed inside the tree (`--link`: they are not); names inside a copied directory are not
+//! - a directory that was there keeps its metadata at the top and gets the source's below it; nothing else may become a
+//!   directory or stop being one; any other thing is replaced, not written through
+//! - what is made on the way has mode 0755, or the octal `--chmod`, and the owner of `--chown`, or root
+//!
+//! Source: docs/reference.md (COPY); fsutil `copy/copy.go` and BuildKit `backend.go` (`docopy`), by behaviour.
+
+use std::collections::BTreeMap;
+
+use super::{
+    Error, Inode, ModeChange, Selection,
+    draft::{Draft, Group, Making, Over, Put, View, ViewKind},
+    selection::{Item, Row, Taken, Taking},
+};
+use crate::tree::{Meta, TreePath};
+
+/// Where a selection goes, and with which owners and modes.
+#[derive(Debug, Clone, Default)]
+pub struct Placement {
+    /// Absolute; a trailing `/` makes it a directory.
+    pub dest: String,
+    /// `--chown`, resolved.
+    pub chown: Option<(u32, u32)>,
+    /// `--chmod`
+    pub chmod: Option<ModeChange>,
+    /// `--link`. It has no effect together with `--chmod`, as in BuildKit.
+    pub link: bool,
+    /// When the step began, in seconds since 1970: the time of what has none of its own.
+    pub now: i64,
+}
+
+impl Placement {
+    /// Onto this very path, nothing changed.
+    pub fn exactly(path: &TreePath) -> Self {
+        Self { dest: path.to_string(), ..Self::default() }
+    }
+
+    fn over(&self) -> Over {
+        if self.link && self.chmod.is_none() { Over::Nothing } else { Over::Chain }
+    }
+
+    pub(super) fn making(&self) -> Making {
+        let mode = self.chmod.as_ref().map_or(0o755, ModeChange::of_parents);
+        Making { mode, owner: self.chown.unwrap_or_default(), now: self.now }
+    }
+
+    fn is_dir(&self) -> bool {
+        self.dest.ends_with('/') || self.dest.ends_with("/.")
+    }
+
+    fn meta(&self, row: &Row) -> Meta {
+        let (uid, gid) = self.chown.unwrap_or((row.uid, row.gid));
+        let mode = match &self.chmod {
+            Some(change) if !matches!(row.node, Taking::Symlink(_)) => change.apply(row.mode, matches!(row.node, Taking::Dir { .. })),
+            Some(_) | None => row.mode,
+        };
+        Meta { mode, uid, gid, mtime: row.mtime.unwrap_or(self.now), xattrs: row.xattrs.clone() }
+    }
+}
+
+/// The groups that inodes of one source have in the draft.
+type Groups = BTreeMap<(usize, Inode), Group>;
+
+impl Draft {
+    /// Lays a selection over the tree. On an error the draft is to be thrown away.
+    pub fn apply(&mut self, selection: &Selection, placement: &Placement) -> Result<(), Error> {
+        let mut groups = Groups::new();
+        for item in &selection.items {
+            self.place(item, placement, &mut groups)?;
+        }
+        Ok(())
+    }
+
+    fn place(&mut self, item: &Item, placement: &Placement, groups: &mut Groups) -> Result<(), Error> {
+        let over = placement.over();
+        let at = self.destination(placement)?;
+        match &item.what {
+            Taken::Contents(rows) => {
+                if self.look_up(&at, over).is_some_and(|view| view.kind != ViewKind::Dir) {
+                    return Err(Error::Refused(format!("cannot copy to non-directory: {at}")));
+                }
+                self.make_dirs(&at, placement.making(), over)?;
+                for row in rows {
+                    let group = self.group(item, row, groups);
+                    self.place_row(row, at.join_path(&row.path), placement, group)?;
+                }
+                Ok(())
+            }
+            Taken::One(row) => {
+                let path = self.path_of_one(&item.name, at, placement)?;
+                let group = self.group(item, row, groups);
+                self.place_row(row, path, placement, group)
+            }
+        }
+    }
+
+    /// The destination with its links followed; the directory that holds it, or that it is, is made.
+    pub(super) fn destination(&mut self, placement: &Placement) -> Result<TreePath, Error> {
+        let over = placement.over();
+        let dest = TreePath::clean(placement.dest.as_bytes())?;
+        let holder = if placement.is_dir() { dest.clone() } else { dest.parent().unwrap_or_default() };
+        let holder = self.resolve(&holder, true, over)?;
+        self.make_dirs(&holder, placement.making(), over)?;
+        self.resolve(&dest, true, over)
+    }
+
+    /// Something that is no directory goes into the destination if that is one, else to its very path.
+    fn path_of_one(&mut self, name: &[u8], at: TreePath, placement: &Placement) -> Result<TreePath, Error> {
+        let over = placement.over();
+        if self.look_up(&at, over).is_some_and(|view| view.kind == ViewKind::Dir) {
+            return Ok(at.join(name)?);
+        }
+        if self.exact.as_ref() == Some(&at) {
+            let help = "it must be a directory and end with `/`";
+            return Err(Error::Refused(format!("several sources cannot go to `{}`: {help}", placement.dest)));
+        }
+        // A link that leads to nothing may lead to where no directory is.
+        self.make_dirs(&at.parent().unwrap_or_default(), placement.making(), over)?;
+        self.exact = Some(at.clone());
+        Ok(at)
+    }
+
+    fn group(&mut self, item: &Item, row: &Row, groups: &mut Groups) -> Option<Group> {
+        let Taking::File { inode: Some(inode), .. } = &row.node else { return None };
+        Some(*groups.entry((item.source, inode.clone())).or_insert_with(|| self.new_group()))
+    }
+
+    fn place_row(&mut self, row: &Row, path: TreePath, placement: &Placement, group: Option<Group>) -> Result<(), Error> {
+        let over = placement.over();
+        let there = self.look_up(&path, over);
+        if let Taking::Dir { on_the_way } = row.node {
+            return match there {
+                Some(View { kind: ViewKind::Dir, .. }) if on_the_way => {
+                    self.set_mode(&path, row.mode, over);
+                    Ok(())
+                }
+                Some(View { kind: ViewKind::Dir, .. }) | None => {
+                    self.put(path, placement.meta(row), Put::Dir, over);
+                    Ok(())
+                }
+                Some(_) => Err(Error::Refused(format!("cannot copy to non-directory: {path}"))),
+            };
+        }
+        if there.is_some_and(|view| view.kind == ViewKind::Dir) {
+            return Err(Error::Refused(format!("cannot replace to directory {path} with file")));
+        }
+        let put = match row.node.clone() {
+            Taking::File { size, digest, content: Some(content), .. } => Put::File { size, digest, content, group },
+            Taking::File { content: None, .. } => {
+                return Err(Error::Refused(format!("{path}: its source has no files on disk, only an index")));
+            }
+            Taking::Dir { .. } => Put::Dir,
+            Taking::Symlink(target) => Put::Symlink(target),
+            Taking::Char(major, minor) => Put::Char(major, minor),
+            Taking::Block(major, minor) => Put::Block(major, minor),
+            Taking::Fifo => Put::Fifo,
+        };
+        self.put(path, placement.meta(row), put, over);
+        Ok(())
+    }
+}

@@ -1,0 +1,329 @@
+//! From what is written after COPY to entries: patterns, `--parents` with its `/./`, `--exclude`, links of the source.
+//!
+//! Everything is asked of a [`Source`] by path below its root, so that `../` and absolute links stay inside of it.
+//!
+//! Source: docs/reference.md (COPY, ADD); BuildKit `convert_copy.go`; fsutil `copy/copy.go` (`ResolveWildcards`), by behaviour.
+
+use std::sync::{Mutex, PoisonError};
+
+use super::{
+    Error, Missing, Seen, Selection, Shape, Source, follow,
+    selection::{Item, Row, Taken, Taking},
+};
+use crate::{
+    diag,
+    layer::Content,
+    pattern::{self, PatternList},
+    tree::{ContentDigest, TreePath, Xattrs},
+};
+
+/// What is to be selected from one source.
+#[derive(Debug, Clone, Default)]
+pub struct CopySpec {
+    /// Paths or patterns as written, in order.
+    pub paths: Vec<String>,
+    /// `--parents`
+    pub parents: bool,
+    /// `--exclude`, in order.
+    pub exclude: Vec<String>,
+    /// How many threads may read files; 0 is 1.
+    pub jobs: usize,
+}
+
+/// Selects. A path that is not there is an error, a pattern without a match is nothing.
+pub fn select(source: &dyn Source, spec: &CopySpec) -> Result<Selection, Error> {
+    let exclude = if spec.exclude.is_empty() { None } else { Some(PatternList::compile(&spec.exclude)?) };
+    let mut walk = Walk { source, exclude, include: None, items: Vec::new(), number: 0 };
+    for (number, text) in spec.paths.iter().enumerate() {
+        walk.number = number;
+        if spec.parents { walk.with_parents(text)? } else { walk.plain(text)? }
+    }
+    let mut items = walk.items;
+    read_all(source, &mut items, spec.jobs)?;
+    Ok(Selection { items })
+}
+
+/// The state of one selection.
+struct Walk<'a> {
+    source: &'a dyn Source,
+    exclude: Option<PatternList>,
+    /// What `--parents` wants of the current source; `None`: all.
+    include: Option<PatternList>,
+    items: Vec<Item>,
+    /// Of the current source.
+    number: usize,
+}
+
+/// A path that a pattern matched, or that was written.
+struct Match {
+    path: TreePath,
+    shown: String,
+    wild: bool,
+}
+
+impl Walk<'_> {
+    fn plain(&mut self, text: &str) -> Result<(), Error> {
+        for found in self.matches(text)? {
+            self.take(&found)?;
+        }
+        Ok(())
+    }
+
+    /// The part before `/./` says from where paths are kept, the rest is a pattern (`**` too) below it.
+    fn with_parents(&mut self, text: &str) -> Result<(), Error> {
+        let (top, wanted) = text.split_once("/./").unwrap_or(("/", text));
+        let wanted = TreePath::clean(wanted.as_bytes())?;
+        let wild = is_wild(wanted.as_bytes());
+        let tops = self.matches(if top.is_empty() { "/" } else { top })?;
+        let pattern = String::from_utf8_lossy(wanted.as_bytes()).into_owned();
+        self.include = if wanted.is_root() { None } else { Some(PatternList::compile(&[pattern])?) };
+        for top in tops {
+            let (at, seen) = self.followed(&top, text)?;
+            if seen.shape != Shape::Dir {
+                // Nothing is below a file that a pattern happens to match.
+                if top.wild {
+                    continue;
+                }
+                return Err(Error::Refused(format!("`{}` in {} is not a directory", top.shown, self.source.name())));
+            }
+            if !wild && !wanted.is_root() && self.source.look_up(&at.join_path(&wanted))?.is_none() {
+                if top.wild {
+                    continue;
+                }
+                return Err(self.missing(text, &at.join_path(&wanted))?);
+            }
+            let rows = self.contents(&at)?;
+            if !rows.is_empty() || wanted.is_root() {
+                self.items.push(Item {
+                    name: top.path.name().to_vec(),
+                    shown: top.shown,
+                    source: self.number,
+                    what: Taken::Contents(rows),
+                });
+            }
+        }
+        self.include = None;
+        Ok(())
+    }
+
+    /// The paths that a source stands for. What is written without a pattern is there or is an error.
+    fn matches(&self, text: &str) -> Result<Vec<Match>, Error> {
+        let clean = TreePath::clean(text.as_bytes())?;
+        let parts: Vec<&[u8]> = clean.components().collect();
+        let Some(fixed) = parts.iter().position(|part| is_wild(part)) else {
+            return Ok(vec![self.literal(text, clean)?]);
+        };
+        let (fixed, wild) = parts.split_at(fixed);
+        let mut dirs = vec![follow(self.source, &TreePath::parse(&fixed.join(&b'/'))?)?];
+        for (number, part) in wild.iter().enumerate() {
+            let last = number + 1 == wild.len();
+            let mut next = Vec::new();
+            for dir in dirs {
+                for name in self.source.names(&dir)? {
+                    let path = dir.join(&name)?;
+                    // A link in the middle of a pattern is not followed, so what is found is what a walk would find.
+                    if pattern::matches(part, &name)? && (last || self.source.look_up(&path)?.is_some_and(|seen| seen.shape == Shape::Dir))
+                    {
+                        next.push(path);
+                    }
+                }
+            }
+            dirs = next;
+        }
+        Ok(dirs.into_iter().map(|path| Match { shown: shown(&path), path, wild: true }).collect())
+    }
+
+    /// A path without a pattern. A backslash before a character of patterns stands for that character, unless a file has it in its name.
+    fn literal(&self, text: &str, clean: TreePath) -> Result<Match, Error> {
+        let shown = text.to_owned();
+        if !clean.as_bytes().contains(&b'\\') || self.source.look_up(&follow(self.source, &clean)?)?.is_some() {
+            return Ok(Match { path: clean, shown, wild: false });
+        }
+        let mut bytes = Vec::new();
+        let mut rest = clean.as_bytes().iter();
+        while let Some(byte) = rest.next() {
+            bytes.push(if *byte == b'\\' { *rest.next().unwrap_or(byte) } else { *byte });
+        }
+        Ok(Match { path: TreePath::parse(&bytes)?, shown, wild: false })
+    }
+
+    /// Where a match leads when all its links are followed, and what is there.
+    fn followed(&self, found: &Match, text: &str) -> Result<(TreePath, Seen), Error> {
+        let at = follow(self.source, &found.path)?;
+        match self.source.look_up(&at)? {
+            Some(seen) => Ok((at, seen)),
+            None => Err(self.missing(text, &found.path)?),
+        }
+    }
+
+    fn take(&mut self, found: &Match) -> Result<(), Error> {
+        let name = found.path.name();
+        if found.wild && self.is_excluded(name) {
+            return Ok(());
+        }
+        let (at, seen) = match self.followed(found, &found.shown) {
+            // A pattern takes a link that leads nowhere as it is: nobody asked for what is behind it.
+            Err(Error::Missing(missing)) if found.wild => match self.source.look_up(&found.path)? {
+                Some(seen) => (found.path.clone(), seen),
+                None => return Err(Error::Missing(missing)),
+            },
+            followed => followed?,
+        };
+        let what = if seen.shape == Shape::Dir {
+            Taken::Contents(self.contents(&at)?)
+        } else if self.is_excluded(name) {
+            return Ok(());
+        } else {
+            Taken::One(Box::new(row(at, TreePath::root(), seen)))
+        };
+        self.items.push(Item { name: name.to_vec(), shown: found.shown.clone(), source: self.number, what });
+        Ok(())
+    }
+
+    fn is_excluded(&self, below: &[u8]) -> bool {
+        self.exclude.as_ref().is_some_and(|list| list.excludes(below))
+    }
+
+    /// What is selected of a directory's contents, in the order of a walk. A directory that is not selected itself comes only
+    /// before something below it that is.
+    fn contents(&self, top: &TreePath) -> Result<Vec<Row>, Error> {
+        let mut rows: Vec<Row> = Vec::new();
+        // Directories above the current path that nothing was selected of yet.
+        let mut waiting: Vec<Row> = Vec::new();
+        let mut ahead: Vec<TreePath> = self.below(top, &TreePath::root())?;
+        while let Some(path) = ahead.pop() {
+            let at = top.join_path(&path);
+            // What went away since the names were read is nothing that was selected.
+            let Some(seen) = self.source.look_up(&at)? else { continue };
+            waiting.retain(|dir| path.is_within(&dir.path));
+            let excluded = self.is_excluded(path.as_bytes());
+            let included = !excluded && self.include.as_ref().is_none_or(|list| list.excludes(path.as_bytes()));
+            let is_dir = seen.shape == Shape::Dir;
+            let mut row = row(at, path.clone(), seen);
+            if included {
+                rows.append(&mut waiting);
+                rows.push(row);
+            } else if is_dir {
+                row.node = Taking::Dir { on_the_way: true };
+                waiting.push(row);
+            }
+            let enter = !excluded || self.exclude.as_ref().is_some_and(|list| list.may_reinclude_below(path.as_bytes()));
+            if is_dir && enter {
+                ahead.extend(self.below(top, &path)?);
+            }
+        }
+        Ok(rows)
+    }
+
+    /// The paths in a directory, the last first.
+    fn below(&self, top: &TreePath, dir: &TreePath) -> Result<Vec<TreePath>, Error> {
+        let names = self.source.names(&top.join_path(dir))?;
+        Ok(names.iter().rev().map(|name| dir.join(name)).collect::<Result<_, _>>()?)
+    }
+
+    fn missing(&self, text: &str, path: &TreePath) -> Result<Error, Error> {
+        let link = match self.source.look_up(path)? {
+            Some(Seen { shape: Shape::Symlink(target), .. }) => {
+                Some((shown(path), String::from_utf8_lossy(&target).escape_debug().to_string()))
+            }
+            Some(_) | None => None,
+        };
+        let ignored = link.is_none() && self.source.is_ignored(path);
+        let near = if ignored || link.is_some() { None } else { self.near(path)? };
+        Ok(Error::Missing(Box::new(Missing { path: text.to_owned(), of: self.source.name(), ignored, link, near })))
+    }
+
+    /// The name in the same directory, or of the directory itself, that was probably meant.
+    fn near(&self, path: &TreePath) -> Result<Option<String>, Error> {
+        let mut at = TreePath::root();
+        for part in path.components() {
+            let next = at.join(part)?;
+            if self.source.look_up(&follow(self.source, &next)?)?.is_some() {
+                at = next;
+                continue;
+            }
+            let names = self.source.names(&follow(self.source, &at)?)?;
+            let names: Vec<String> = names.iter().map(|name| String::from_utf8_lossy(name).into_owned()).collect();
+            let word = String::from_utf8_lossy(part);
+            let Some(close) = diag::closest(&word, names.iter().map(String::as_str)) else { return Ok(None) };
+            let rest = path.below(&next).unwrap_or_default();
+            return Ok(Some(shown(&at.join(close.as_bytes())?.join_path(&rest))));
+        }
+        Ok(None)
+    }
+}
+
+/// A row for what was seen. Digests and attributes are read when all is selected.
+fn row(from: TreePath, path: TreePath, seen: Seen) -> Row {
+    let node = match seen.shape {
+        Shape::File { size, inode } => Taking::File { size, digest: ContentDigest([0; 32]), inode, content: None },
+        Shape::Dir => Taking::Dir { on_the_way: false },
+        Shape::Symlink(target) => Taking::Symlink(target),
+        Shape::Char(major, minor) => Taking::Char(major, minor),
+        Shape::Block(major, minor) => Taking::Block(major, minor),
+        Shape::Fifo => Taking::Fifo,
+        Shape::Socket => Taking::File { size: 0, digest: ContentDigest::of(b""), inode: None, content: Some(Content::Bytes([].into())) },
+    };
+    Row { from, path, mode: seen.mode, uid: seen.uid, gid: seen.gid, mtime: Some(seen.mtime), xattrs: Xattrs::new(), node }
+}
+
+/// Takes the digests of all files and the attributes of files and directories.
+fn read_all(source: &dyn Source, items: &mut [Item], jobs: usize) -> Result<(), Error> {
+    let rows = items.iter_mut().flat_map(|item| match &mut item.what {
+        Taken::One(row) => std::slice::from_mut(&mut **row),
+        Taken::Contents(rows) => rows.as_mut_slice(),
+    });
+    let unread = |row: &&mut Row| matches!(row.node, Taking::File { content: None, .. } | Taking::Dir { .. });
+    let rows: Vec<&mut Row> = rows.filter(unread).collect();
+    if jobs <= 1 || rows.len() < 2 * jobs {
+        return rows.into_iter().try_for_each(|row| read(source, row));
+    }
+    let queue = Mutex::new(rows.into_iter());
+    let failed: Mutex<Option<Error>> = Mutex::default();
+    std::thread::scope(|scope| {
+        for _ in 0..jobs {
+            let _handle = scope.spawn(|| {
+                loop {
+                    let next = queue.lock().unwrap_or_else(PoisonError::into_inner).next();
+                    let Some(row) = next else { return };
+                    if let Err(error) = read(source, row) {
+                        // Nothing is left to do for the others.
+                        queue.lock().unwrap_or_else(PoisonError::into_inner).by_ref().for_each(drop);
+                        drop(failed.lock().unwrap_or_else(PoisonError::into_inner).replace(error));
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    failed.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
+}
+
+fn read(source: &dyn Source, row: &mut Row) -> Result<(), Error> {
+    match &mut row.node {
+        Taking::File { digest, content, .. } => {
+            (*digest, row.xattrs) = source.read(&row.from)?;
+            *content = source.content(&row.from)?;
+        }
+        Taking::Dir { .. } => row.xattrs = source.attributes(&row.from)?,
+        Taking::Symlink(_) | Taking::Char(..) | Taking::Block(..) | Taking::Fifo => {}
+    }
+    Ok(())
+}
+
+/// Has the component a character of patterns that is not escaped?
+fn is_wild(part: &[u8]) -> bool {
+    let mut bytes = part.iter();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'\\' => drop(bytes.next()),
+            b'*' | b'?' | b'[' => return true,
+            _ => {}
+        }
+    }
+    false
+}
+
+fn shown(path: &TreePath) -> String {
+    String::from_utf8_lossy(path.as_bytes()).escape_debug().to_string()
+}

@@ -1,0 +1,209 @@
+//! What COPY selected: entries with their metadata and the digests of their bytes, complete before a key is asked for.
+
+use std::{fmt::Write as _, sync::Arc};
+
+use super::Inode;
+use crate::{
+    layer::Content,
+    tree::{ContentDigest, TreePath, Xattrs},
+};
+
+/// What one COPY or ADD takes, in the order of its sources.
+#[derive(Debug, Clone, Default)]
+pub struct Selection {
+    pub(super) items: Vec<Item>,
+}
+
+/// What a key holds of a selection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SelectionDigest(pub [u8; 32]);
+
+impl AsRef<[u8]> for SelectionDigest {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// One source, or one match of a pattern.
+#[derive(Debug, Clone)]
+pub(super) struct Item {
+    /// The last component of the source as written or matched; empty for a root.
+    pub(super) name: Vec<u8>,
+    /// What messages call it.
+    pub(super) shown: String,
+    /// Names of one inode are linked within the items of one source only.
+    pub(super) source: usize,
+    pub(super) what: Taken,
+}
+
+/// What an item puts at the destination.
+#[derive(Debug, Clone)]
+pub(super) enum Taken {
+    /// Something that is no directory.
+    One(Box<Row>),
+    /// What a directory holds; its own metadata is not taken.
+    Contents(Vec<Row>),
+}
+
+/// An entry.
+#[derive(Debug, Clone)]
+pub(super) struct Row {
+    /// Where it is in its source.
+    pub(super) from: TreePath,
+    /// Below the directory that is copied; the root for [`Taken::One`].
+    pub(super) path: TreePath,
+    pub(super) mode: u32,
+    pub(super) uid: u32,
+    pub(super) gid: u32,
+    /// `None`: when the step began.
+    pub(super) mtime: Option<i64>,
+    pub(super) xattrs: Xattrs,
+    pub(super) node: Taking,
+}
+
+/// What an entry is.
+#[derive(Debug, Clone)]
+pub(super) enum Taking {
+    File {
+        size: u64,
+        digest: ContentDigest,
+        inode: Option<Inode>,
+        content: Option<Content>,
+    },
+    /// `on_the_way`: not selected itself, but something below it is.
+    Dir {
+        on_the_way: bool,
+    },
+    Symlink(Vec<u8>),
+    Char(u32, u32),
+    Block(u32, u32),
+    Fifo,
+}
+
+/// The version of what is hashed.
+const SCHEMA: &[u8] = b"lapstrake selection 1";
+
+impl Selection {
+    /// A file whose bytes stand in the Dockerfile: mode 0644, root's.
+    pub fn inline(name: &str, bytes: impl Into<Arc<[u8]>>) -> Self {
+        let bytes: Arc<[u8]> = bytes.into();
+        let node =
+            Taking::File { size: bytes.len() as u64, digest: ContentDigest::of(&bytes), inode: None, content: Some(Content::Bytes(bytes)) };
+        let row =
+            Row { from: TreePath::root(), path: TreePath::root(), mode: 0o644, uid: 0, gid: 0, mtime: None, xattrs: Xattrs::new(), node };
+        let item = Item { name: name.as_bytes().to_vec(), shown: name.to_owned(), source: 0, what: Taken::One(Box::new(row)) };
+        Self { items: vec![item] }
+    }
+
+    /// This selection, then the other: the sources of one instruction that come from several places.
+    #[must_use]
+    pub fn then(mut self, other: Self) -> Self {
+        let next = self.items.last().map_or(0, |item| item.source + 1);
+        self.items.extend(other.items.into_iter().map(|item| Item { source: item.source + next, ..item }));
+        self
+    }
+
+    /// Is there nothing in it: only patterns that match nothing?
+    pub fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+
+    /// What a key holds of it. Of a source's path only the last component counts, and of a directory that is copied not its
+    /// own metadata; no times; which names are links of one inode does not count.
+    pub fn digest(&self) -> SelectionDigest {
+        let mut hasher = blake3::Hasher::new();
+        field(&mut hasher, SCHEMA);
+        for item in &self.items {
+            let (kind, rows) = match &item.what {
+                Taken::One(row) => (b"one", std::slice::from_ref(&**row)),
+                Taken::Contents(rows) => (b"all", rows.as_slice()),
+            };
+            field(&mut hasher, kind);
+            // Of a directory only the contents are copied: its name is nowhere in the result.
+            field(&mut hasher, if matches!(item.what, Taken::One(_)) { &item.name } else { b"" });
+            field(&mut hasher, &(rows.len() as u64).to_le_bytes());
+            for row in rows {
+                field(&mut hasher, row.path.as_bytes());
+                row.hash(&mut hasher);
+            }
+        }
+        SelectionDigest(*hasher.finalize().as_bytes())
+    }
+
+    /// Each selected path with what is in the key of it, readable: `file 0644 0:0 <digest>`.
+    pub fn paths(&self) -> Vec<(String, String)> {
+        let mut all = Vec::new();
+        for item in &self.items {
+            match &item.what {
+                Taken::One(row) => all.push((item.shown.clone(), row.summary())),
+                Taken::Contents(rows) => {
+                    let top = item.shown.trim_end_matches('/');
+                    all.extend(rows.iter().map(|row| {
+                        let below = String::from_utf8_lossy(row.path.as_bytes());
+                        let path = if matches!(top, "" | ".") { below.into_owned() } else { format!("{top}/{below}") };
+                        (path, row.summary())
+                    }));
+                }
+            }
+        }
+        all
+    }
+}
+
+impl Row {
+    fn hash(&self, hasher: &mut blake3::Hasher) {
+        for number in [self.mode, self.uid, self.gid] {
+            field(hasher, &number.to_le_bytes());
+        }
+        match &self.node {
+            Taking::File { size, digest, .. } => {
+                field(hasher, b"file");
+                field(hasher, &size.to_le_bytes());
+                field(hasher, &digest.0);
+            }
+            Taking::Dir { on_the_way } => field(hasher, if *on_the_way { b"way" } else { b"dir" }),
+            Taking::Symlink(target) => {
+                field(hasher, b"link");
+                field(hasher, target);
+            }
+            Taking::Char(major, minor) | Taking::Block(major, minor) => {
+                field(hasher, if matches!(self.node, Taking::Char(..)) { b"char" } else { b"block" });
+                field(hasher, &major.to_le_bytes());
+                field(hasher, &minor.to_le_bytes());
+            }
+            Taking::Fifo => field(hasher, b"fifo"),
+        }
+        field(hasher, &(self.xattrs.len() as u64).to_le_bytes());
+        for (name, value) in &self.xattrs {
+            field(hasher, name);
+            field(hasher, value);
+        }
+    }
+
+    fn summary(&self) -> String {
+        let (kind, rest) = match &self.node {
+            Taking::File { digest, .. } => ("file", format!(" {digest:?}")),
+            Taking::Dir { .. } => ("dir", String::new()),
+            Taking::Symlink(target) => ("link", format!(" {}", String::from_utf8_lossy(target).escape_debug())),
+            Taking::Char(major, minor) => ("char", format!(" {major}:{minor}")),
+            Taking::Block(major, minor) => ("block", format!(" {major}:{minor}")),
+            Taking::Fifo => ("fifo", String::new()),
+        };
+        let mut text = format!("{kind} {:04o} {}:{}{rest}", self.mode, self.uid, self.gid);
+        if !self.xattrs.is_empty() {
+            let mut hasher = blake3::Hasher::new();
+            for (name, value) in &self.xattrs {
+                field(&mut hasher, name);
+                field(&mut hasher, value);
+            }
+            // Writing to a String cannot fail.
+            let _written = write!(text, " attributes {}", hasher.finalize().to_hex());
+        }
+        text
+    }
+}
+
+/// Framed by its length, so that no two lists of fields give the same bytes.
+fn field(hasher: &mut blake3::Hasher, bytes: &[u8]) {
+    let _: &mut blake3::Hasher = hasher.update(&(bytes.len() as u64).to_le_bytes()).update(bytes);
+}

@@ -1,0 +1,92 @@
+//! The tree of a stage or an image as a source: looked up in its chain, bytes in the trees of its layers. Nothing is hashed:
+//! the indexes have the digests.
+
+use std::{os::fd::OwnedFd, sync::Arc};
+
+use super::{Error, Inode, Seen, Shape, Source};
+use crate::{
+    layer::Content,
+    tree::{Chain, ContentDigest, Entry, Found, Kind, TreePath, Xattrs},
+};
+
+/// A chain, and one directory per layer.
+#[derive(Debug, Clone)]
+pub struct Tree {
+    chain: Chain,
+    dirs: Vec<Arc<OwnedFd>>,
+    name: String,
+}
+
+impl Tree {
+    /// For a key: what is selected from it has digests and no bytes.
+    pub fn indexed(chain: Chain, name: impl Into<String>) -> Self {
+        Self { chain, dirs: Vec::new(), name: name.into() }
+    }
+
+    /// With the directories of the layers' trees, base first, one for each layer of the chain.
+    pub fn extracted(chain: Chain, dirs: Vec<Arc<OwnedFd>>, name: impl Into<String>) -> Self {
+        Self { chain, dirs, name: name.into() }
+    }
+
+    /// The chain.
+    pub fn chain(&self) -> &Chain {
+        &self.chain
+    }
+
+    fn found(&self, path: &TreePath) -> Result<Found<'_>, Error> {
+        self.chain.look_up(path).ok_or_else(|| Error::Refused(format!("`{path}` is not in {}", self.name)))
+    }
+}
+
+impl Source for Tree {
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+
+    fn look_up(&self, path: &TreePath) -> Result<Option<Seen>, Error> {
+        let Some(found) = self.chain.look_up(path) else {
+            let root = Seen { mode: 0o755, uid: 0, gid: 0, mtime: 0, shape: Shape::Dir };
+            return Ok(path.is_root().then_some(root));
+        };
+        let Entry { meta, kind } = found.entry;
+        let shape = match kind {
+            Kind::File { size, .. } => {
+                Shape::File { size: *size, inode: Some(Inode::Layer(found.layer, found.link.unwrap_or(path).clone())) }
+            }
+            Kind::Dir => Shape::Dir,
+            Kind::Symlink { target } => Shape::Symlink(target.clone()),
+            Kind::Char { major, minor } => Shape::Char(*major, *minor),
+            Kind::Block { major, minor } => Shape::Block(*major, *minor),
+            Kind::Fifo => Shape::Fifo,
+        };
+        Ok(Some(Seen { mode: meta.mode, uid: meta.uid, gid: meta.gid, mtime: meta.mtime, shape }))
+    }
+
+    fn names(&self, dir: &TreePath) -> Result<Vec<Vec<u8>>, Error> {
+        Ok(self.chain.names(dir))
+    }
+
+    fn read(&self, path: &TreePath) -> Result<(ContentDigest, Xattrs), Error> {
+        let found = self.found(path)?;
+        match &found.entry.kind {
+            Kind::File { content, .. } => Ok((*content, found.entry.meta.xattrs.clone())),
+            Kind::Dir | Kind::Symlink { .. } | Kind::Char { .. } | Kind::Block { .. } | Kind::Fifo => {
+                Err(Error::Refused(format!("`{path}` in {} is not a regular file", self.name)))
+            }
+        }
+    }
+
+    fn attributes(&self, dir: &TreePath) -> Result<Xattrs, Error> {
+        Ok(self.chain.look_up(dir).map(|found| found.entry.meta.xattrs.clone()).unwrap_or_default())
+    }
+
+    fn content(&self, path: &TreePath) -> Result<Option<Content>, Error> {
+        let found = self.found(path)?;
+        let content = self.dirs.get(found.layer).map(|dir| Content::Below {
+            dir: Arc::clone(dir),
+            path: found.link.unwrap_or(path).clone(),
+            shown: format!("{path} in {}", self.name),
+        });
+        Ok(content)
+    }
+}
