@@ -14,10 +14,12 @@ mod assemble;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod history;
+mod import;
 mod load;
 mod read;
 
 pub use assemble::{BaseParts, COMMENT, Flavor, Item, assemble};
+pub use import::import;
 pub use load::{Loaded, load, load_stream};
 pub use read::{CONFIG_LIMIT, MANIFEST_LIMIT, choose, manifest, read};
 
