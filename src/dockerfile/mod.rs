@@ -6,11 +6,26 @@
 //!
 //! Source: BuildKit `frontend/dockerfile/parser`, `instructions`, `shell/lex.go`; docs/reference.md.
 
-use crate::diag::{Diagnostic, Span};
+use crate::diag::Diagnostic;
 
 pub mod ast;
+mod decode;
+mod directive;
+mod expand;
+mod heredoc;
+pub mod json;
+mod lines;
+mod mount;
+mod node;
+mod shell_pattern;
+mod values;
+mod words;
 
 pub use ast::*;
+pub use expand::{expand, expand_words};
+pub use heredoc::without_tabs;
+pub use mount::{expand_mount, parse_mount};
+pub use node::Phase;
 
 /// What a text was read as.
 #[derive(Debug, Clone, PartialEq)]
@@ -21,16 +36,56 @@ pub struct Parsed {
     pub errors: Vec<Diagnostic>,
     /// Warnings of the line level (empty continuation lines).
     pub warnings: Vec<Diagnostic>,
+    /// The error at which BuildKit would stop; `None` if there is none.
+    pub stop: Option<Stop>,
+    /// What the JSON form says besides.
+    level: LineLevel,
 }
 
-/// Reads a Dockerfile; pure.
+/// The error at which BuildKit would stop: those of the line level come before all others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stop {
+    /// Which of [`Parsed::errors`].
+    pub index: usize,
+    /// Which of the two passes finds it.
+    pub phase: Phase,
+}
+
+/// What the JSON form says about lines.
+#[derive(Debug, Clone, Default, PartialEq)]
+struct LineLevel {
+    nodes: Vec<node::Node>,
+    blanks: Vec<node::Blank>,
+    /// Of each error, the first and last physical line of its instruction.
+    error_lines: Vec<(u32, u32)>,
+}
+
+/// The most errors that are kept: a binary file has one on every line.
+const MOST_ERRORS: usize = 200;
+
+/// Reads a Dockerfile; pure, and linear in the text.
 pub fn parse(text: &str) -> Parsed {
-    let _ = text;
-    Parsed {
-        dockerfile: Dockerfile::default(),
-        errors: vec![Diagnostic::error("the file has no instructions", Span::default())],
-        warnings: Vec::new(),
+    let mut outline = node::read(text);
+    let (dockerfile, problems) = decode::decode(&outline);
+    // The line level is done before anything is decoded: its first error is BuildKit's.
+    let mut problems: Vec<_> = std::mem::take(&mut outline.problems).into_iter().chain(problems).enumerate().collect();
+    problems.sort_by_key(|(order, problem)| (problem.diagnostic.span().start, *order));
+    if let Some(first) = problems.iter().position(|(order, _)| *order == 0).filter(|first| *first >= MOST_ERRORS) {
+        problems.swap(MOST_ERRORS - 1, first);
     }
+    problems.truncate(MOST_ERRORS);
+    let stop =
+        problems.iter().enumerate().find(|(_, (order, _))| *order == 0).map(|(index, (_, problem))| Stop { index, phase: problem.phase });
+    let error_lines = problems.iter().map(|(_, problem)| problem.lines).collect();
+    let errors = problems.into_iter().map(|(_, problem)| problem.diagnostic).collect();
+    let warnings = outline.blanks.iter().map(blank_line).collect();
+    Parsed { dockerfile, errors, warnings, stop, level: LineLevel { nodes: outline.nodes, blanks: outline.blanks, error_lines } }
+}
+
+fn blank_line(blank: &node::Blank) -> Diagnostic {
+    Diagnostic::warning("an instruction is continued over a blank line", blank.span)
+        .label("this line is skipped")
+        .help("remove it; future versions of the syntax may end the instruction here")
 }
 
 /// How a word is to be expanded.
@@ -63,21 +118,4 @@ pub struct Expanded {
 pub struct ExpandError {
     /// What is wrong.
     pub message: String,
-}
-
-/// Expands one word (BuildKit's `ProcessWord`). `look_up` gives a variable's value.
-pub fn expand(word: &str, escape: char, mode: Mode, look_up: &dyn Fn(&str) -> Option<String>) -> Result<Expanded, ExpandError> {
-    let _ = (escape, mode, look_up);
-    Ok(Expanded { text: word.to_owned(), ..Expanded::default() })
-}
-
-/// Expands and splits at unquoted blanks (BuildKit's `ProcessWords`).
-pub fn expand_words(text: &str, escape: char, mode: Mode, look_up: &dyn Fn(&str) -> Option<String>) -> Result<Vec<String>, ExpandError> {
-    let _ = (escape, mode, look_up);
-    Ok(text.split_whitespace().map(str::to_owned).collect())
-}
-
-/// Reads the value of a `--mount` flag, after expansion; `Err` holds BuildKit's words.
-pub fn parse_mount(text: &str) -> Result<Mount, ExpandError> {
-    Err(ExpandError { message: format!("invalid mount `{text}`") })
 }

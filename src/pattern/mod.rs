@@ -1,8 +1,15 @@
 //! Go's `filepath.Match` and the `.dockerignore` matcher, pure.
 //!
+//! Paths and patterns are bytes: a name that is not UTF-8 is matched too.
+//!
 //! Source: Go `path/filepath/match.go`; moby/patternmatcher (`patternmatcher.go`, `ignorefile.go`).
 
+mod glob;
+mod ignore;
+
 use thiserror::Error;
+
+pub use ignore::read_ignorefile;
 
 /// A pattern that cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -12,39 +19,62 @@ pub struct BadPattern {
     pub pattern: String,
 }
 
+impl BadPattern {
+    fn new(pattern: &[u8]) -> Self {
+        Self { pattern: String::from_utf8_lossy(pattern).into_owned() }
+    }
+}
+
 /// Go's `filepath.Match`: does `name` match the shell pattern? `*` and `?` never match `/`.
 pub fn matches(pattern: &[u8], name: &[u8]) -> Result<bool, BadPattern> {
-    let _ = name;
-    Err(BadPattern { pattern: String::from_utf8_lossy(pattern).into_owned() })
+    let glob = glob::Glob::compile(&glob::codes(pattern)).ok_or_else(|| BadPattern::new(pattern))?;
+    Ok(glob.matches(&glob::codes(name)))
 }
 
 /// An ordered list of ignore patterns: the last that matches wins, `!` takes back, a match of a
 /// parent counts for what is below it.
 #[derive(Debug, Clone, Default)]
-pub struct PatternList {}
+pub struct PatternList {
+    patterns: Vec<ignore::Pattern>,
+}
 
 impl PatternList {
     /// Reads the text of a `.dockerignore` and compiles it.
     pub fn parse_ignorefile(text: &[u8]) -> Result<Self, BadPattern> {
-        let _ = text;
-        Ok(Self {})
+        Self::from_bytes(read_ignorefile(text).iter().map(Vec::as_slice))
     }
 
     /// Compiles patterns in order (as `--exclude` gives them).
     pub fn compile(patterns: &[String]) -> Result<Self, BadPattern> {
-        let _ = patterns;
-        Ok(Self {})
+        Self::from_bytes(patterns.iter().map(String::as_bytes))
+    }
+
+    fn from_bytes<'p>(texts: impl Iterator<Item = &'p [u8]>) -> Result<Self, BadPattern> {
+        let mut patterns = Vec::new();
+        for text in texts {
+            patterns.extend(ignore::Pattern::compile(text).map_err(|()| BadPattern::new(text))?);
+        }
+        Ok(Self { patterns })
+    }
+
+    /// Is there no pattern at all?
+    pub fn is_empty(&self) -> bool {
+        self.patterns.is_empty()
     }
 
     /// Is the slash-separated relative path matched, itself or by a parent?
     pub fn excludes(&self, path: &[u8]) -> bool {
-        let _ = path;
-        false
+        let path = glob::codes(path);
+        // The last match wins, so the first one from behind decides.
+        self.patterns.iter().rev().find(|pattern| pattern.matches(&path)).is_some_and(|pattern| !pattern.exception)
     }
 
     /// May something below this matched directory be re-included by a `!` pattern? Only then must a walk enter it.
     pub fn may_reinclude_below(&self, dir: &[u8]) -> bool {
-        let _ = dir;
-        true
+        if !self.patterns.iter().any(|pattern| pattern.exception) {
+            return false;
+        }
+        let dir = glob::codes(dir);
+        self.patterns.iter().any(|pattern| pattern.exception && pattern.reaches_below(&dir))
     }
 }

@@ -1,1 +1,3 @@
-fn main() {}
+//! Tests that look from outside, one binary: they share what a test needs.
+
+mod language;

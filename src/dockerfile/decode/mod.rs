@@ -1,0 +1,194 @@
+//! From the line-level tree to the [`Dockerfile`]: each instruction is decoded on its own, so that every
+//! wrong one is reported.
+//!
+//! Source: BuildKit `frontend/dockerfile/instructions/parse.go`.
+
+mod build;
+mod config;
+mod files;
+mod flags;
+mod run;
+mod unknown;
+
+use crate::diag::Diagnostic;
+
+use super::ast::{Command, Dockerfile, Instruction, Stage, Word};
+use super::node::{Node, Outline, Phase, Problem};
+use flags::{Known, Takes};
+
+/// Why an instruction is rejected; the first is what BuildKit says.
+type Rejected = Vec<Diagnostic>;
+
+const FROM: Known = &[("platform", Takes::Value)];
+const RUN: Known = &[("mount", Takes::Values), ("network", Takes::Value), ("security", Takes::Value), ("device", Takes::Values)];
+const COPY: Known = &[
+    ("from", Takes::Value),
+    ("chown", Takes::Value),
+    ("chmod", Takes::Value),
+    ("link", Takes::Switch),
+    ("parents", Takes::Switch),
+    ("exclude", Takes::Values),
+];
+const ADD: Known = &[
+    ("chown", Takes::Value),
+    ("chmod", Takes::Value),
+    ("link", Takes::Switch),
+    ("keep-git-dir", Takes::Switch),
+    ("checksum", Takes::Value),
+    ("unpack", Takes::Switch),
+    ("exclude", Takes::Values),
+];
+const HEALTHCHECK: Known = &[
+    ("interval", Takes::Value),
+    ("timeout", Takes::Value),
+    ("start-period", Takes::Value),
+    ("start-interval", Takes::Value),
+    ("retries", Takes::Value),
+];
+/// To say where a flag belongs that stands at the wrong instruction.
+const ALL_FLAGS: [(&str, Known); 5] = [("FROM", FROM), ("COPY", COPY), ("ADD", ADD), ("RUN", RUN), ("HEALTHCHECK", HEALTHCHECK)];
+
+/// The instructions, in upper case.
+pub(super) const INSTRUCTIONS: [&str; 18] = [
+    "ADD",
+    "ARG",
+    "CMD",
+    "COPY",
+    "ENTRYPOINT",
+    "ENV",
+    "EXPOSE",
+    "FROM",
+    "HEALTHCHECK",
+    "LABEL",
+    "MAINTAINER",
+    "ONBUILD",
+    "RUN",
+    "SHELL",
+    "STOPSIGNAL",
+    "USER",
+    "VOLUME",
+    "WORKDIR",
+];
+
+/// One error that stands for the whole instruction.
+fn rejected<T>(diagnostic: Diagnostic) -> Result<T, Rejected> {
+    Err(vec![diagnostic])
+}
+
+/// Decodes all instructions.
+pub(super) fn decode(outline: &Outline) -> (Dockerfile, Vec<Problem>) {
+    let mut dockerfile = Dockerfile { directives: outline.directives.clone(), escape: outline.escape, ..Dockerfile::default() };
+    let mut problems = Vec::new();
+    // After a line that may have been a FROM, "before the first FROM" is no longer known.
+    let mut lost = false;
+    let mut told = false;
+    for (index, node) in outline.nodes.iter().enumerate() {
+        let previous = index.checked_sub(1).and_then(|index| outline.nodes.get(index));
+        let errors = match one(node, previous) {
+            Ok(Decoded::Stage(stage)) => {
+                dockerfile.stages.push(*stage);
+                continue;
+            }
+            Ok(Decoded::Instruction(instruction)) => {
+                let is_arg = matches!(instruction.command, Command::Arg(_));
+                match dockerfile.stages.last_mut() {
+                    Some(stage) => stage.commands.push(*instruction),
+                    None if is_arg => dockerfile.meta_args.push(*instruction),
+                    None if lost || told || outline.lost.iter().any(|span| *span < node.span) => {}
+                    None => {
+                        told = true;
+                        problems.push(Problem { diagnostic: before_from(node), phase: Phase::Instructions, lines: node.lines });
+                    }
+                }
+                continue;
+            }
+            Err(errors) => errors,
+        };
+        let known = INSTRUCTIONS.contains(&node.keyword.text.to_uppercase().as_str());
+        lost |= !known || node.name() == "from";
+        problems.extend(errors.into_iter().map(|diagnostic| Problem { diagnostic, phase: Phase::Instructions, lines: node.lines }));
+    }
+    (dockerfile, problems)
+}
+
+fn before_from(node: &Node) -> Diagnostic {
+    let keyword = node.keyword.text.to_uppercase();
+    Diagnostic::error(format!("{keyword} stands before the first FROM"), node.keyword.span)
+        .label("there is no build stage yet")
+        .help("begin with `FROM` and an image; only ARG may stand before it")
+}
+
+enum Decoded {
+    Stage(Box<Stage>),
+    Instruction(Box<Instruction>),
+}
+
+fn one(node: &Node, previous: Option<&Node>) -> Result<Decoded, Rejected> {
+    if node.name() == "from" {
+        return build::from(node).map(Box::new).map(Decoded::Stage);
+    }
+    let command = command(node, previous)?;
+    Ok(Decoded::Instruction(Box::new(Instruction {
+        command,
+        span: node.span,
+        keyword: node.keyword.clone(),
+        lines: node.lines,
+        original: node.original.clone(),
+        skip_checks: skip_checks(&node.comments),
+    })))
+}
+
+fn command(node: &Node, previous: Option<&Node>) -> Result<Command, Rejected> {
+    match node.name().as_str() {
+        "add" => files::add(node),
+        "arg" => build::arg(node),
+        "cmd" => run::cmd(node),
+        "copy" => files::copy(node),
+        "entrypoint" => run::entrypoint(node),
+        "env" => config::env(node),
+        "expose" => config::expose(node),
+        "healthcheck" => run::healthcheck(node),
+        "label" => config::label(node),
+        "maintainer" => config::one(node, "a name").map(Command::Maintainer),
+        "onbuild" => build::onbuild(node),
+        "run" => run::run(node),
+        "shell" => run::shell(node),
+        "stopsignal" => config::one(node, "a signal").map(Command::Stopsignal),
+        "user" => config::one(node, "a user").map(Command::User),
+        "volume" => config::volume(node),
+        "workdir" => config::one(node, "a path").map(Command::Workdir),
+        _ => rejected(unknown::instruction(node, previous)),
+    }
+}
+
+/// The rules of the last `# check=skip=A,B` among the comments above.
+fn skip_checks(comments: &[String]) -> Vec<String> {
+    let Some(value) = comments.iter().rev().find_map(|line| {
+        let (name, value) = line.split_once('=')?;
+        name.trim().eq_ignore_ascii_case("check").then_some(value)
+    }) else {
+        return Vec::new();
+    };
+    let skip = value.split(';').find_map(|part| part.trim().strip_prefix("skip="));
+    skip.map(|rules| rules.split(',').map(|rule| rule.trim().to_owned()).filter(|rule| !rule.is_empty()).collect()).unwrap_or_default()
+}
+
+/// The doc comment for `name`: the rest of the first comment line that begins with it and one blank.
+fn doc(comments: &[String], name: &str) -> Option<String> {
+    if name.is_empty() {
+        return None;
+    }
+    let rest = comments.iter().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
+    (!rest.is_empty()).then(|| rest.to_owned())
+}
+
+/// An instruction that has no arguments where it needs some.
+fn needs(node: &Node, what: &str) -> Diagnostic {
+    let keyword = node.keyword.text.to_uppercase();
+    Diagnostic::error(format!("{keyword} needs {what}"), node.keyword.span).label("nothing follows")
+}
+
+/// Where the first word of the arguments stands that looks like a comment.
+fn trailing_comment(words: &[Word]) -> Option<&Word> {
+    words.iter().skip(1).find(|word| word.text.starts_with('#'))
+}

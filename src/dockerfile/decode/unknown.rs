@@ -1,0 +1,62 @@
+//! A line that begins with no instruction: what was probably meant.
+
+use crate::diag::{Diagnostic, closest};
+
+use super::INSTRUCTIONS;
+use crate::dockerfile::node::Node;
+
+/// The error for it; `previous` is the instruction before.
+pub(super) fn instruction(node: &Node, previous: Option<&Node>) -> Diagnostic {
+    let keyword = &node.keyword.text;
+    if keyword.is_empty() {
+        return Diagnostic::error("this continued line has no instruction", node.span);
+    }
+    let error = Diagnostic::error(format!("there is no instruction `{keyword}`"), node.keyword.span).label("not an instruction");
+    match meant(node, previous) {
+        Some(help) => error.help(help),
+        None => error,
+    }
+}
+
+fn meant(node: &Node, previous: Option<&Node>) -> Option<String> {
+    let keyword = node.keyword.text.as_str();
+    let upper = keyword.to_uppercase();
+    if let Some(near) = INSTRUCTIONS.iter().find(|own| upper.strip_prefix(**own).is_some_and(|rest| rest.starts_with(char::is_whitespace)))
+    {
+        return Some(format!("the blank after `{near}` is not a plain one (a no-break space?): type it anew"));
+    }
+    if let Some(name) = unterminated(node, previous) {
+        return Some(name);
+    }
+    if keyword.starts_with("//") || keyword.starts_with("/*") || keyword.starts_with("--") || keyword.starts_with(';') {
+        return Some("a comment begins with `#`".to_owned());
+    }
+    if keyword.starts_with(['&', '|', ';', '>', '-', '\\']) {
+        return Some("if this continues the line above, that line must end with `\\`".to_owned());
+    }
+    if keyword.starts_with(['“', '”', '‘', '’']) {
+        return Some("these are typographic quotes; remove them".to_owned());
+    }
+    let glued = INSTRUCTIONS.iter().find(|own| {
+        upper.strip_prefix(**own).is_some_and(|rest| rest.starts_with(|ch: char| !ch.is_alphabetic()) || (own.len() > 2 && rest.len() > 2))
+    });
+    if let Some(near) = closest(&upper, INSTRUCTIONS) {
+        return Some(format!("did you mean `{near}`?"));
+    }
+    if let Some(own) = glued {
+        return Some(format!("put a blank after `{own}`"));
+    }
+    if keyword.contains('=') {
+        return Some("a variable is set with `ENV` or declared with `ARG`".to_owned());
+    }
+    let continued = previous.is_some_and(|previous| matches!(previous.name().as_str(), "run" | "env" | "label" | "copy" | "cmd"));
+    continued.then(|| "if this continues the line above, that line must end with `\\`".to_owned())
+}
+
+/// A heredoc where none is read.
+fn unterminated(node: &Node, previous: Option<&Node>) -> Option<String> {
+    let previous = previous.filter(|previous| previous.heredocs.is_empty() && previous.rest.text.contains("<<"))?;
+    let follows = node.lines.0 == previous.lines.1 + 1;
+    let name = previous.keyword.text.to_uppercase();
+    (follows && !matches!(name.as_str(), "RUN" | "COPY" | "ADD")).then(|| format!("{name} takes no heredoc; only RUN, COPY and ADD do"))
+}

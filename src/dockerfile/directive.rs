@@ -1,0 +1,74 @@
+//! Parser directives: `# name=value` at the head of the file.
+//!
+//! Source: BuildKit `parser/directives.go`.
+
+use super::ast::{Directive, Word};
+use super::lines::Physical;
+use crate::diag::{Diagnostic, Span};
+
+/// Reads the head of a file line by line, until a line that is no directive.
+#[derive(Debug, Default)]
+pub(super) struct Head {
+    done: bool,
+    /// What was read.
+    pub(super) directives: Vec<Directive>,
+    /// The escape character, once it was set.
+    pub(super) escape: Option<char>,
+}
+
+const KNOWN: [&str; 3] = ["check", "escape", "syntax"];
+
+impl Head {
+    /// Takes notice of the next line.
+    pub(super) fn read(&mut self, line: Physical<'_>) -> Result<(), Box<Diagnostic>> {
+        if self.done {
+            return Ok(());
+        }
+        let Some((name, value)) = split(line).filter(|(name, _)| KNOWN.contains(&name.as_str())) else {
+            self.done = true;
+            return Ok(());
+        };
+        if let Some(earlier) = self.directives.iter().find(|directive| directive.name == name) {
+            let error = Diagnostic::error(format!("the directive `{name}` stands here a second time"), value.span)
+                .also(earlier.value.span, "the first one")
+                .help("remove one of them");
+            return Err(Box::new(error));
+        }
+        let escape = (name == "escape").then(|| value.clone());
+        self.directives.push(Directive { name, value, line: line.number });
+        if let Some(value) = escape {
+            self.escape = Some(match value.text.as_str() {
+                "\\" => '\\',
+                "`" => '`',
+                other => {
+                    let error = Diagnostic::error(format!("`{other}` cannot be the escape character"), value.span)
+                        .label("not `\\` or a backquote")
+                        .help("write `# escape=\\` or `# escape=` with a backquote");
+                    return Err(Box::new(error));
+                }
+            });
+        }
+        Ok(())
+    }
+}
+
+/// Go's `\s`.
+fn is_space(ch: char) -> bool {
+    matches!(ch, '\t' | '\n' | '\x0c' | '\r' | ' ')
+}
+
+/// `# name = value`, the name in lower case.
+fn split(line: Physical<'_>) -> Option<(String, Word)> {
+    let after = line.text.trim_start().strip_prefix('#')?.trim_start_matches(is_space);
+    let length = after.find(|ch: char| !ch.is_ascii_alphanumeric()).unwrap_or(after.len());
+    let (name, rest) = after.split_at_checked(length)?;
+    if !name.starts_with(|ch: char| ch.is_ascii_alphabetic()) {
+        return None;
+    }
+    let value = rest.trim_start_matches(is_space).strip_prefix('=')?;
+    let value = value.trim_start_matches(is_space);
+    let start = line.start + (line.text.len() - value.len());
+    let value = value.trim_end_matches(is_space);
+    let word = Word { text: value.to_owned(), span: Span::new(start, start + value.len()) };
+    (!value.is_empty()).then(|| (name.to_ascii_lowercase(), word))
+}
