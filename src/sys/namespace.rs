@@ -101,11 +101,13 @@ pub fn child_signals() -> io::Result<OwnedFd> {
 /// may mount, it is a read-only view: what reaches it through `/proc/PID/exe` cannot write to it.
 pub fn own_program() -> io::Result<OwnedFd> {
     use rustix::{fs, mount};
+    let plain = fs::open(c"/proc/self/exe", fs::OFlags::PATH | fs::OFlags::CLOEXEC, fs::Mode::empty())?;
     let flags = mount::OpenTreeFlags::OPEN_TREE_CLONE | mount::OpenTreeFlags::OPEN_TREE_CLOEXEC;
-    if let Ok(view) = mount::open_tree(fs::CWD, c"/proc/self/exe", flags)
-        && set_mount_attributes(&view, MountAttrFlags::MOUNT_ATTR_RDONLY).is_ok()
-    {
-        return Ok(view);
-    }
-    Ok(fs::open(c"/proc/self/exe", fs::OFlags::PATH | fs::OFlags::CLOEXEC, fs::Mode::empty())?)
+    // By its path: the file that runs is on a mount of the namespace that it was started in, which may be another.
+    let path = fs::readlink(c"/proc/self/exe", Vec::new())?;
+    let Ok(view) = mount::open_tree(fs::CWD, path, flags) else { return Ok(plain) };
+    let (runs, found) = (fs::fstat(&plain)?, fs::fstat(&view)?);
+    let same = (runs.st_dev, runs.st_ino) == (found.st_dev, found.st_ino);
+    let protected = same && set_mount_attributes(&view, MountAttrFlags::MOUNT_ATTR_RDONLY).is_ok();
+    Ok(if protected { view } else { plain })
 }

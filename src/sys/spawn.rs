@@ -331,11 +331,14 @@ fn pass(gate: Option<RawFd>) {
 
 /// No signal blocked or ignored: Rust's own runtime ignores SIGPIPE, and a program would inherit that.
 fn restore_signals() {
-    for signal in 1..=64 {
-        // SAFETY: the default action needs no handler; refused for SIGKILL and SIGSTOP.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
-    }
+    // The kernel's `struct sigaction` is at most this large; all zeros is the default action with no flag. Not by the C
+    // library, which keeps two signals to itself.
+    let default = [0_u64; 8];
     let none = 0_u64;
+    for signal in 1..=64 {
+        // SAFETY: reads the zeros; the default action needs no handler. Refused for SIGKILL and SIGSTOP.
+        unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), ptr::null_mut::<u64>(), size_of_val(&none)) };
+    }
     // SAFETY: the kernel's set of signals is these eight bytes.
     unsafe { libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, ptr::from_ref(&none), ptr::null_mut::<u64>(), 8) };
 }

@@ -1,6 +1,10 @@
-//! The cases.
+//! The cases, by what they are about.
 
-use lapstrake::sandbox::Status;
+mod ends;
+mod isolation;
+mod mountpoints;
+mod programs;
+mod views;
 
 use crate::world::World;
 
@@ -10,13 +14,13 @@ pub(crate) const CANARY: &str = "LAPSTRAKE_CANARY";
 /// A name, and what it does in an engine.
 pub(crate) type Case = (&'static str, fn(&World));
 
-pub(crate) const ALL: &[Case] = &[("a_program_runs_as_root", a_program_runs_as_root)];
-
-fn a_program_runs_as_root(world: &World) {
-    let ran = world.shell("id; echo oops >&2; exit 7");
-    assert_eq!(ran.out, "uid=0(root) gid=0(root)\n", "{ran:?}");
-    assert_eq!(ran.err, "oops\n");
-    assert_eq!(ran.status(), Status::Exited(7));
-    // Copied up for the mountpoints in it, otherwise as it was.
-    assert_eq!(ran.written(), ["etc"]);
+/// All of them.
+pub(crate) fn all() -> impl Iterator<Item = &'static Case> {
+    [programs::CASES, isolation::CASES, mountpoints::CASES, views::CASES, ends::CASES].into_iter().flatten()
 }
+
+/// A table row for each function.
+macro_rules! cases {
+    ($($name:ident),* $(,)?) => { pub(crate) const CASES: &[crate::cases::Case] = &[$((stringify!($name), $name)),*]; };
+}
+use cases;

@@ -116,7 +116,10 @@ fn standard_streams(orders: &Orders) -> Result<(), InitError> {
     let null = null.map_err(InitError::new("open", "/dev/null"))?;
     sys::as_standard(&null, 0).map_err(InitError::new("open", "/dev/null"))?;
     for stream in [std::io::stdout().as_fd(), std::io::stderr().as_fd()] {
-        // A user without a map has been refused by then, or is about to be.
+        if orders.uid == u32::MAX || orders.gid == u32::MAX {
+            continue;
+        }
+        // Fails for a user without a map, who is about to be refused.
         rustix::fs::fchown(stream, Some(Uid::from_raw(orders.uid)), Some(Gid::from_raw(orders.gid))).ok();
     }
     Ok(())
@@ -145,6 +148,10 @@ fn start(orders: &Orders, root: &OwnedFd) -> Result<Pid, InitError> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let cwd = rustix::fs::openat2(root, orders.cwd.as_os_path(), flags, Mode::empty(), resolve);
     let cwd = cwd.map_err(InitError::new("enter", &orders.cwd))?;
+    // The kernel takes -1 for "as it is", which is root.
+    if [orders.uid, orders.gid].iter().chain(&orders.groups).any(|id| *id == u32::MAX) {
+        return Err(InitError::new("become user", format_args!("{}:{}", orders.uid, orders.gid))(Errno::INVAL));
+    }
     let strings = |all: &[OsString]| all.iter().map(|text| CString::new(text.as_bytes())).collect::<Result<Vec<_>, _>>();
     let exec = |_: std::ffi::NulError| InitError::new("exec", &name)(Errno::INVAL);
     let candidates = strings(&candidates(&orders.argv, &orders.env)).map_err(exec)?;

@@ -149,6 +149,10 @@ impl Files {
 
     /// A mount of one file.
     fn add(&self, blobs: &Blobs, bytes: Blob, owner: Owner) -> std::io::Result<OwnedFd> {
+        if owner.uid == u32::MAX || owner.gid == u32::MAX {
+            // The kernel takes it for "as it is".
+            return Err(Errno::INVAL.into());
+        }
         let name = self.count.replace(self.count.get() + 1).to_string();
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
         let mut file = std::fs::File::from(rustix::fs::openat(&self.tmpfs, &name, flags, Mode::from_raw_mode(0o600))?);
