@@ -19,14 +19,14 @@ pub(super) struct Head {
 const KNOWN: [&str; 3] = ["check", "escape", "syntax"];
 
 impl Head {
-    /// Takes notice of the next line.
-    pub(super) fn read(&mut self, line: Physical<'_>) -> Result<(), Box<Diagnostic>> {
+    /// Takes notice of the next line: is it a directive?
+    pub(super) fn read(&mut self, line: Physical<'_>) -> Result<bool, Box<Diagnostic>> {
         if self.done {
-            return Ok(());
+            return Ok(false);
         }
         let Some((name, value)) = split(line).filter(|(name, _)| KNOWN.contains(&name.as_str())) else {
             self.done = true;
-            return Ok(());
+            return Ok(false);
         };
         if let Some(earlier) = self.directives.iter().find(|directive| directive.name == name) {
             let error = Diagnostic::error(format!("the directive `{name}` stands here a second time"), value.span)
@@ -48,7 +48,7 @@ impl Head {
                 }
             });
         }
-        Ok(())
+        Ok(true)
     }
 }
 

@@ -23,16 +23,15 @@ type LookUp<'a> = &'a dyn Fn(&str) -> Option<String>;
 /// Expands one word (BuildKit's `ProcessWord`). `look_up` gives a variable's value.
 pub fn expand(word: &str, escape: char, mode: Mode, look_up: &dyn Fn(&str) -> Option<String>) -> Result<Expanded, ExpandError> {
     let mut lexer = Lexer::new(word, escape, mode, look_up);
-    let text = lexer.until(None, mode.raw_escapes, None).map_err(|error| error.of(word))?;
+    let text = lexer.until(None, mode.raw_escapes).map_err(|error| error.of(word))?;
     Ok(Expanded { text, unset: lexer.unset.into_iter().collect(), used: lexer.used.into_iter().collect() })
 }
 
 /// Expands and splits at unquoted blanks (BuildKit's `ProcessWords`).
 pub fn expand_words(text: &str, escape: char, mode: Mode, look_up: &dyn Fn(&str) -> Option<String>) -> Result<Vec<String>, ExpandError> {
     let mut lexer = Lexer::new(text, escape, mode, look_up);
-    let mut words = Words::default();
-    lexer.until(None, mode.raw_escapes, Some(&mut words)).map_err(|error| error.of(text))?;
-    Ok(words.finish())
+    lexer.until(None, mode.raw_escapes).map_err(|error| error.of(text))?;
+    Ok(lexer.words.finish())
 }
 
 /// The error of a value that grew beyond [`LARGEST`].
@@ -71,6 +70,15 @@ impl Words {
         }
     }
 
+    /// Adds a piece; a raw one is not split.
+    fn add(&mut self, piece: &str, raw: bool) {
+        if raw {
+            self.word.push_str(piece);
+        } else {
+            piece.chars().for_each(|ch| self.push(ch));
+        }
+    }
+
     fn finish(mut self) -> Vec<String> {
         if !self.word.is_empty() {
             self.words.push(self.word);
@@ -87,6 +95,7 @@ struct Lexer<'a> {
     raw_escapes: bool,
     look_up: LookUp<'a>,
     depth: usize,
+    words: Words,
     used: BTreeSet<String>,
     unset: BTreeSet<String>,
 }
@@ -94,23 +103,36 @@ struct Lexer<'a> {
 impl<'a> Lexer<'a> {
     fn new(text: &'a str, escape: char, mode: Mode, look_up: LookUp<'a>) -> Self {
         let chars = text.chars().peekable();
-        Self { chars, escape, mode, raw_escapes: mode.raw_escapes, look_up, depth: 0, used: BTreeSet::new(), unset: BTreeSet::new() }
+        Self {
+            chars,
+            escape,
+            mode,
+            raw_escapes: mode.raw_escapes,
+            look_up,
+            depth: 0,
+            words: Words::default(),
+            used: BTreeSet::new(),
+            unset: BTreeSet::new(),
+        }
     }
 
     /// Reads up to `stop`, which is taken, or to the end of the text if there is none.
-    fn until(&mut self, stop: Option<char>, raw_escapes: bool, words: Option<&mut Words>) -> Result<String, ExpandError> {
+    fn until(&mut self, stop: Option<char>, raw_escapes: bool) -> Result<String, ExpandError> {
         if self.depth > DEEPEST {
             return error(format!("substitutions are nested more than {DEEPEST} deep"));
         }
+        // BuildKit's levels share one buffer for the unfinished word: a substitution loses what stands before it. Only
+        // where a text is split into words (EXPOSE) does it show.
+        self.words.word.clear();
         let before = std::mem::replace(&mut self.raw_escapes, raw_escapes);
         self.depth += 1;
-        let result = self.read(stop, words);
+        let result = self.read(stop);
         self.depth -= 1;
         self.raw_escapes = before;
         result
     }
 
-    fn read(&mut self, stop: Option<char>, mut words: Option<&mut Words>) -> Result<String, ExpandError> {
+    fn read(&mut self, stop: Option<char>) -> Result<String, ExpandError> {
         let mut result = String::new();
         while let Some(&ch) = self.chars.peek() {
             if result.len() > LARGEST {
@@ -121,30 +143,20 @@ impl<'a> Lexer<'a> {
                 return Ok(result);
             }
             let from = result.len();
-            let mut raw = true;
-            match ch {
+            let raw = match ch {
                 '$' => {
                     result.push_str(&self.dollar()?);
-                    raw = false;
+                    false
                 }
-                '\'' if !self.mode.skip_quotes => self.single_quoted(&mut result)?,
-                '"' if !self.mode.skip_quotes => self.double_quoted(&mut result)?,
-                _ => {
-                    self.chars.next();
-                    raw = ch == self.escape;
-                    if !raw {
-                        result.push(ch);
-                    } else {
-                        if self.raw_escapes {
-                            result.push(ch);
-                        }
-                        result.extend(self.chars.next());
-                    }
-                }
-            }
-            if let Some(words) = words.as_deref_mut() {
+                '\'' | '"' if self.mode.skip_quotes => self.plain(ch, &mut result),
+                '\'' => self.single_quoted(&mut result)?,
+                '"' => self.double_quoted(&mut result)?,
+                '<' => self.heredoc_mark(&mut result),
+                _ => self.plain(ch, &mut result),
+            };
+            if self.depth == 1 {
                 let added = result.get(from..).unwrap_or_default();
-                if raw { words.word.push_str(added) } else { added.chars().for_each(|ch| words.push(ch)) }
+                self.words.add(added, raw);
             }
         }
         match stop {
@@ -153,20 +165,44 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    fn single_quoted(&mut self, out: &mut String) -> Result<(), ExpandError> {
+    /// A character without a meaning, or an escape and what it escapes; true if that must not split.
+    fn plain(&mut self, ch: char, out: &mut String) -> bool {
+        self.chars.next();
+        if ch != self.escape {
+            out.push(ch);
+            return false;
+        }
+        out.extend(Some(ch).filter(|_| self.raw_escapes));
+        out.extend(self.chars.next());
+        true
+    }
+
+    /// `<`, or `<<` with the blanks after it: they belong to the word that follows.
+    fn heredoc_mark(&mut self, out: &mut String) -> bool {
+        out.extend(self.chars.next());
+        if let Some(second) = self.chars.next_if_eq(&'<') {
+            out.push(second);
+            while let Some(blank) = self.chars.next_if(|ch| ch.is_whitespace()) {
+                out.push(blank);
+            }
+        }
+        true
+    }
+
+    fn single_quoted(&mut self, out: &mut String) -> Result<bool, ExpandError> {
         let quote = self.chars.next();
         out.extend(quote.filter(|_| self.mode.raw_quotes));
         for ch in self.chars.by_ref() {
             if ch == '\'' {
                 out.extend(quote.filter(|_| self.mode.raw_quotes));
-                return Ok(());
+                return Ok(true);
             }
             out.push(ch);
         }
         error("unexpected end of statement while looking for matching single-quote")
     }
 
-    fn double_quoted(&mut self, out: &mut String) -> Result<(), ExpandError> {
+    fn double_quoted(&mut self, out: &mut String) -> Result<bool, ExpandError> {
         let quote = self.chars.next();
         out.extend(quote.filter(|_| self.mode.raw_quotes));
         while let Some(&ch) = self.chars.peek() {
@@ -180,7 +216,7 @@ impl<'a> Lexer<'a> {
             self.chars.next();
             if ch == '"' {
                 out.extend(quote.filter(|_| self.mode.raw_quotes));
-                return Ok(());
+                return Ok(true);
             }
             if ch != self.escape {
                 out.push(ch);
@@ -264,7 +300,7 @@ impl<'a> Lexer<'a> {
 
     /// The text up to `stop` inside braces; running out of text has its own words.
     fn inner(&mut self, stop: char, raw_escapes: bool, missing: &str) -> Result<String, ExpandError> {
-        let result = self.until(Some(stop), raw_escapes, None);
+        let result = self.until(Some(stop), raw_escapes);
         result.or_else(|inner| if self.chars.peek().is_none() { error(missing) } else { Err(inner) })
     }
 

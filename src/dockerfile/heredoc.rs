@@ -25,6 +25,7 @@ pub(super) struct Announced {
 }
 
 const RAW: Mode = Mode { skip_unset: true, raw_quotes: true, raw_escapes: true, skip_quotes: false };
+const QUOTED: Mode = Mode { skip_unset: true, raw_quotes: true, raw_escapes: false, skip_quotes: false };
 const PLAIN: Mode = Mode { skip_unset: true, raw_quotes: false, raw_escapes: false, skip_quotes: false };
 
 /// Reads one word; `Ok(None)` if it is not a heredoc.
@@ -32,16 +33,19 @@ pub(super) fn announced(word: &str) -> Result<Option<Announced>, ExpandError> {
     let after_digits = word.trim_start_matches(|ch: char| ch.is_ascii_digit());
     let Some(rest) = after_digits.strip_prefix("<<") else { return Ok(None) };
     let (chomp, rest) = rest.strip_prefix('-').map_or((false, rest), |rest| (true, rest));
+    let rest = rest.trim_start_matches(|ch: char| ch.is_ascii_whitespace());
     if rest.is_empty() || rest.contains('<') {
         return Ok(None);
     }
     let nothing = |_: &str| None;
     let plain = expand_words(rest, '\\', PLAIN, &nothing)?;
     let [name] = plain.as_slice() else { return Ok(None) };
-    let quoted = expand_words(rest, '\\', RAW, &nothing)?;
+    // A quote that quotes is in the raw word alone; an escaped one is in both.
+    let quoted = expand_words(rest, '\\', QUOTED, &nothing)?;
     let [raw] = quoted.as_slice() else { return Ok(None) };
+    let quotes = |word: &str| word.matches(['\'', '"']).count();
     let fd = word.get(..word.len() - after_digits.len()).and_then(|digits| digits.parse().ok()).unwrap_or(0);
-    Ok(Some(Announced { name: name.clone(), expand: name == raw, chomp, fd, word: word.to_owned() }))
+    Ok(Some(Announced { name: name.clone(), expand: quotes(name) == quotes(raw), chomp, fd, word: word.to_owned() }))
 }
 
 /// All that a line announces, in order.

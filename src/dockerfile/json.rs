@@ -182,7 +182,6 @@ fn run(out: &mut Map<String, Value>, run: &Run) {
     let not = |word: &Option<Word>, default: &str| text(word.as_ref().filter(|word| word.text != default));
     present(out, "network", not(&run.network, "default"));
     present(out, "security", not(&run.security, "sandbox"));
-    present(out, "devices", texts(&run.devices));
 }
 
 fn mount(word: &Word) -> Value {

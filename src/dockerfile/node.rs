@@ -103,11 +103,15 @@ pub(super) fn read(text: &str) -> Outline {
     let mut head = Head::default();
     let mut comments = Vec::new();
     while let Some(first) = reader.next() {
-        if let Err(error) = head.read(first) {
+        let is_directive = head.read(first).unwrap_or_else(|error| {
             // BuildKit counts the line only after it has looked for a directive.
             outline.problem(*error, (first.number - 1, first.number - 1));
-        }
+            true
+        });
         outline.escape = head.escape.map_or_else(Escape::default, Escape);
+        if is_directive {
+            continue;
+        }
         if first.is_comment() {
             note_comment(&mut comments, first);
         } else if !first.text.trim().is_empty() {
@@ -127,7 +131,10 @@ pub(super) fn read(text: &str) -> Outline {
 }
 
 fn note_comment(comments: &mut Vec<String>, line: Physical<'_>) {
-    let text = line.text.trim_start().strip_prefix('#').unwrap_or_default().trim();
+    // The first character is dropped, `#` or not: an indented comment keeps its `#`, and documents nothing.
+    let mut chars = line.text.chars();
+    chars.next();
+    let text = chars.as_str().trim();
     if text.is_empty() {
         comments.clear();
     } else {

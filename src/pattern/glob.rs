@@ -115,7 +115,7 @@ impl Chunk {
 }
 
 /// One item from the head of a pattern that does not begin with a star.
-pub(super) fn read_item(pattern: &[Code]) -> Option<(Item, &[Code])> {
+fn read_item(pattern: &[Code]) -> Option<(Item, &[Code])> {
     let (first, rest) = pattern.split_first()?;
     match char::from_u32(*first) {
         Some('[') => read_class(rest),

@@ -4,7 +4,7 @@
 //! through a path once: at each slash it is known whether the parent matched, so "a match of a parent
 //! counts" costs nothing, and no pattern can take more than `pattern × path` steps.
 
-use super::glob::{Code, Glob, Item, SLASH, codes, read_item};
+use super::glob::{Code, Glob, Item, SLASH, codes};
 
 /// The patterns that the text of an ignore file holds, cleaned, `!` in front where it stood.
 pub fn read_ignorefile(text: &[u8]) -> Vec<Vec<u8>> {
@@ -66,17 +66,26 @@ pub(super) fn clean(path: &[u8]) -> Vec<u8> {
     }
 }
 
+/// The cleaned parent of a path; empty if it has none.
+pub(super) fn clean_parent(path: &[u8]) -> Vec<u8> {
+    let end = path.iter().rposition(|byte| *byte == b'/').map_or(0, |at| at + 1);
+    let parent = clean(path.get(..end).unwrap_or_default());
+    if parent == b"." { Vec::new() } else { parent }
+}
+
 /// A step of the machine.
 #[derive(Debug, Clone)]
 enum Step {
     /// One character.
     One(Item),
-    /// `*`: any number of characters but the slash.
-    Star,
+    /// Any number of such characters: `*`.
+    Many(Item),
     /// `**` before something: nothing, or anything up to and with a slash.
     Dirs,
     /// Anything at all: `**` at the end.
     All,
+    /// Only at the head of the path: `^` where a star or the like stands beside it.
+    Head,
 }
 
 /// One pattern of a list.
@@ -101,7 +110,9 @@ impl Pattern {
             None => (false, cleaned.as_slice()),
         };
         let body = codes(body);
-        Glob::compile(&body).ok_or(())?;
+        if rejected_by_go(&body) {
+            return Err(());
+        }
         let steps = steps(&body).ok_or(())?;
         Ok(Some(Self { exception, steps }))
     }
@@ -121,6 +132,15 @@ impl Pattern {
         states.accept()
     }
 
+    /// Does it match the path itself?
+    pub(super) fn matches_whole(&self, path: &[Code]) -> bool {
+        let mut states = States::start(&self.steps);
+        for code in path {
+            states = states.after(*code);
+        }
+        states.accept()
+    }
+
     /// Could it match something below this directory?
     pub(super) fn reaches_below(&self, dir: &[Code]) -> bool {
         let mut states = States::start(&self.steps);
@@ -134,38 +154,191 @@ impl Pattern {
     }
 }
 
-/// Translates; the pattern was already checked by [`Glob::compile`].
-fn steps(pattern: &[Code]) -> Option<Vec<Step>> {
-    const STAR: Code = '*' as Code;
-    let mut steps = Vec::new();
+/// Would Go's `filepath.Match(pattern, ".")` call it malformed? It looks no further than it matches.
+fn rejected_by_go(pattern: &[Code]) -> bool {
     let mut rest = pattern;
-    while !rest.is_empty() {
-        match rest {
-            [STAR, STAR, after @ ..] => {
+    loop {
+        let stars = rest.iter().take_while(|code| **code == '*' as Code).count();
+        let (_, after) = rest.split_at_checked(stars).unwrap_or((rest, &[]));
+        let length = chunk_length(after);
+        let (chunk, next) = after.split_at_checked(length).unwrap_or((after, &[]));
+        let Some(glob) = Glob::compile(chunk) else { return true };
+        if chunk.is_empty() || next.is_empty() || rest.len() != pattern.len() || !glob.matches(&[DOT]) {
+            return false;
+        }
+        rest = next;
+    }
+}
+
+const DOT: Code = '.' as Code;
+const STAR: Code = '*' as Code;
+const OPEN: Code = '[' as Code;
+const CLOSE: Code = ']' as Code;
+const CARET: Code = '^' as Code;
+const DASH: Code = '-' as Code;
+const BACKSLASH: Code = '\\' as Code;
+
+/// How far it is to the next star outside brackets.
+fn chunk_length(pattern: &[Code]) -> usize {
+    let mut inside = false;
+    let mut at = 0;
+    while let Some(code) = pattern.get(at) {
+        match *code {
+            BACKSLASH => at += 1,
+            OPEN => inside = true,
+            CLOSE => inside = false,
+            STAR if !inside => break,
+            _ => {}
+        }
+        at += 1;
+    }
+    at.min(pattern.len())
+}
+
+/// The regular expression that patternmatcher would write, as characters and whether they stand for themselves.
+#[derive(Default)]
+struct Expression {
+    text: Vec<(Code, bool)>,
+    /// Had the pattern something with a meaning? Else it is compared as text.
+    special: bool,
+}
+
+impl Expression {
+    fn literal(&mut self, code: Code) {
+        self.text.push((code, true));
+    }
+
+    fn raw(&mut self, text: &str) {
+        self.text.extend(text.chars().map(|ch| (Code::from(ch), false)));
+    }
+}
+
+/// Translates. `**/name` and `**name` are a test of the end of the path, `name/**` one of its head.
+fn steps(pattern: &[Code]) -> Option<Vec<Step>> {
+    let expression = expression(pattern);
+    if expression.special {
+        return read_expression(&expression.text);
+    }
+    let is = |code: &Code| Step::One(Item::Is(*code));
+    let mut steps = Vec::new();
+    let mut body = pattern;
+    if let Some(after) = body.strip_prefix(&[STAR, STAR]) {
+        body = after.strip_prefix(&[SLASH]).unwrap_or(after);
+        steps.push(if body.len() < after.len() { Step::Dirs } else { Step::All });
+    }
+    let head = body.strip_suffix(&[STAR, STAR]);
+    steps.extend(head.unwrap_or(body).iter().map(is));
+    steps.extend(head.map(|_| Step::All));
+    Some(steps)
+}
+
+fn expression(pattern: &[Code]) -> Expression {
+    let mut out = Expression::default();
+    let mut stars_first = false;
+    let mut rest = pattern;
+    while let Some((first, after)) = rest.split_first() {
+        let begins = rest.len() == pattern.len();
+        rest = after;
+        match char::from_u32(*first) {
+            Some('*') if after.first() == Some(&STAR) => {
+                let after = after.get(1..).unwrap_or_default();
                 // `**` and the slash after it are one.
-                let slashless = after.strip_prefix(&[SLASH]).unwrap_or(after);
-                // `**name` at the head is a suffix match: BuildKit does not ask for a slash before it.
-                let suffix = steps.is_empty() && after.first() != Some(&SLASH) && plain(after);
-                steps.push(if slashless.is_empty() || suffix { Step::All } else { Step::Dirs });
-                rest = slashless;
+                rest = after.strip_prefix(&[SLASH]).unwrap_or(after);
+                if rest.is_empty() {
+                    // A test of the head alone needs no expression.
+                    out.special |= stars_first;
+                    out.raw(".*");
+                } else {
+                    out.special |= !begins;
+                    out.raw("(.*/)?");
+                }
+                stars_first |= begins;
             }
-            [STAR, after @ ..] => {
-                steps.push(Step::Star);
-                rest = after;
+            Some('*') => {
+                out.raw("[^/]*");
+                out.special = true;
             }
-            _ => {
-                let (item, after) = read_item(rest)?;
-                steps.push(Step::One(item));
-                rest = after;
+            Some('?') => {
+                out.raw("[^/]");
+                out.special = true;
             }
+            Some('\\') => match after.split_first() {
+                Some((escaped, after)) => {
+                    out.literal(*escaped);
+                    out.special = true;
+                    rest = after;
+                }
+                // It escapes the `$` that closes the expression: a dollar, and the end is free.
+                None => {
+                    out.literal(Code::from('$'));
+                    out.raw(".*");
+                }
+            },
+            Some('[' | ']') => {
+                out.text.push((*first, false));
+                out.special = true;
+            }
+            Some('^') => out.text.push((*first, false)),
+            Some('-') => out.text.push((*first, false)),
+            _ => out.literal(*first),
+        }
+    }
+    out
+}
+
+/// Reads the expression back; `None` where Go could not compile it.
+fn read_expression(text: &[(Code, bool)]) -> Option<Vec<Step>> {
+    let mut steps = Vec::new();
+    let mut rest = text;
+    while let Some(((code, literal), after)) = rest.split_first() {
+        rest = after;
+        let raw = if *literal { None } else { char::from_u32(*code) };
+        match raw {
+            // What `raw` wrote: `(.*/)?` and `.*`.
+            Some('(') => {
+                steps.push(Step::Dirs);
+                rest = after.get("(.*/)?".len() - 1..)?;
+            }
+            Some('.') => {
+                steps.push(Step::All);
+                rest = after.get(1..)?;
+            }
+            Some('^') => steps.push(Step::Head),
+            Some('[') => {
+                let (item, after) = read_class(after)?;
+                let many = after.first() == Some(&(STAR, false));
+                rest = if many { after.get(1..)? } else { after };
+                steps.push(if many { Step::Many(item) } else { Step::One(item) });
+            }
+            _ => steps.push(Step::One(Item::Is(*code))),
         }
     }
     Some(steps)
 }
 
-/// Has it no character with a meaning?
-fn plain(pattern: &[Code]) -> bool {
-    !pattern.iter().any(|code| matches!(char::from_u32(*code), Some('*' | '?' | '[' | ']' | '\\')))
+/// The inside of `[…]` as Go's regular expressions have it: a `]` that comes first is a character.
+fn read_class(text: &[(Code, bool)]) -> Option<(Item, &[(Code, bool)])> {
+    let negated = text.first() == Some(&(CARET, false));
+    let mut rest = if negated { text.get(1..)? } else { text };
+    let mut ranges = Vec::new();
+    loop {
+        let (&(low, literal), after) = rest.split_first()?;
+        if (low, literal) == (CLOSE, false) && !ranges.is_empty() {
+            return Some((Item::Class(ranges, negated), after));
+        }
+        rest = after;
+        let mut high = low;
+        if let [(DASH, false), (end, literal), after @ ..] = rest
+            && (*end, *literal) != (CLOSE, false)
+        {
+            high = *end;
+            rest = after;
+        }
+        if high < low {
+            return None;
+        }
+        ranges.push((low, high));
+    }
 }
 
 /// Which steps may come next; the number of steps stands for "all done".
@@ -180,23 +353,24 @@ struct States<'p> {
 impl<'p> States<'p> {
     fn start(steps: &'p [Step]) -> Self {
         let mut states = Self { steps, active: Vec::new(), inside: Vec::new() };
-        states.enter(0);
+        states.enter(0, true);
         states
     }
 
     /// A step's turn has come, and that of those after it that may be empty.
-    fn enter(&mut self, step: usize) {
+    fn enter(&mut self, step: usize, head: bool) {
         let mut step = step;
         while !self.active.contains(&step) {
             self.active.push(step);
             match self.steps.get(step) {
-                Some(Step::Star | Step::All) => {}
+                Some(Step::Many(_) | Step::All) => {}
+                Some(Step::Head) if head => {}
                 Some(Step::Dirs) => {
                     if !self.inside.contains(&step) {
                         self.inside.push(step);
                     }
                 }
-                Some(Step::One(_)) | None => return,
+                Some(Step::One(_) | Step::Head) | None => return,
             }
             step += 1;
         }
@@ -206,9 +380,9 @@ impl<'p> States<'p> {
         let mut next = Self { steps: self.steps, active: Vec::new(), inside: Vec::new() };
         for step in &self.active {
             match self.steps.get(*step) {
-                Some(Step::One(item)) if item.takes(code) => next.enter(step + 1),
-                Some(Step::Star) if code != SLASH => next.enter(*step),
-                Some(Step::All) => next.enter(*step),
+                Some(Step::One(item)) if item.takes(code) => next.enter(step + 1, false),
+                Some(Step::Many(item)) if item.takes(code) => next.enter(*step, false),
+                Some(Step::All) => next.enter(*step, false),
                 Some(_) | None => {}
             }
         }
@@ -217,7 +391,7 @@ impl<'p> States<'p> {
                 next.inside.push(*step);
             }
             if code == SLASH {
-                next.enter(step + 1);
+                next.enter(step + 1, false);
             }
         }
         next

@@ -11,7 +11,8 @@ use thiserror::Error;
 
 pub use ignore::read_ignorefile;
 
-/// A pattern that cannot be read.
+/// A pattern that cannot be read. BuildKit notices some of these only when it comes to a path that they might match; here
+/// the whole list is rejected at once.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("syntax error in pattern `{pattern}`")]
 pub struct BadPattern {
@@ -64,9 +65,17 @@ impl PatternList {
 
     /// Is the slash-separated relative path matched, itself or by a parent?
     pub fn excludes(&self, path: &[u8]) -> bool {
-        let path = glob::codes(path);
         // The last match wins, so the first one from behind decides.
-        self.patterns.iter().rev().find(|pattern| pattern.matches(&path)).is_some_and(|pattern| !pattern.exception)
+        let decides = |matches: &dyn Fn(&ignore::Pattern) -> bool| {
+            self.patterns.iter().rev().find(|pattern| matches(pattern)).is_some_and(|pattern| !pattern.exception)
+        };
+        let codes = glob::codes(path);
+        if !path.split(|byte| *byte == b'/').any(|part| matches!(part, b"" | b"." | b"..")) {
+            return decides(&|pattern| pattern.matches(&codes));
+        }
+        // A path that is not clean is compared as it is, its parents are cleaned.
+        let parent = glob::codes(&ignore::clean_parent(path));
+        decides(&|pattern| pattern.matches_whole(&codes) || (!parent.is_empty() && pattern.matches(&parent)))
     }
 
     /// May something below this matched directory be re-included by a `!` pattern? Only then must a walk enter it.
