@@ -10,9 +10,12 @@ mod canonical;
 mod header;
 mod packing;
 mod pax;
+mod recompress;
 mod write;
 
 pub use archive::decompress;
+pub(crate) use header::{END, Header, format as format_header, padding};
+pub use recompress::recompress;
 
 use std::{collections::BTreeMap, os::fd::OwnedFd, path::PathBuf, sync::Arc};
 

@@ -20,18 +20,18 @@ impl<'a> Archive<'a> {
     }
 
     pub(super) fn dir(&mut self, name: &str) -> Result<(), Error> {
-        self.header(name, tar::EntryType::Directory, 0o755, 0)
+        self.header(name, ::tar::EntryType::Directory, 0o755, 0)
     }
 
     pub(super) fn file(&mut self, name: &str, bytes: &[u8]) -> Result<(), Error> {
-        self.header(name, tar::EntryType::Regular, 0o444, bytes.len() as u64)?;
+        self.header(name, ::tar::EntryType::Regular, 0o444, bytes.len() as u64)?;
         self.to.write_all(bytes).map_err(Error::Stream)?;
         self.pad(bytes.len() as u64)
     }
 
     /// A blob of the store under its place in an OCI layout.
     pub(super) fn blob(&mut self, store: &Store, blob: &Descriptor) -> Result<(), Error> {
-        self.header(&blob_name(blob), tar::EntryType::Regular, 0o444, blob.size)?;
+        self.header(&blob_name(blob), ::tar::EntryType::Regular, 0o444, blob.size)?;
         copy_blob(store, blob, &mut |bytes| self.to.write_all(bytes).map_err(Error::Stream))?;
         self.pad(blob.size)
     }
@@ -40,8 +40,8 @@ impl<'a> Archive<'a> {
         self.to.write_all(&[0; 1024]).map_err(Error::Stream)
     }
 
-    fn header(&mut self, name: &str, kind: tar::EntryType, mode: u32, size: u64) -> Result<(), Error> {
-        let mut header = tar::Header::new_ustar();
+    fn header(&mut self, name: &str, kind: ::tar::EntryType, mode: u32, size: u64) -> Result<(), Error> {
+        let mut header = ::tar::Header::new_ustar();
         header.set_path(name).map_err(Error::Stream)?;
         header.set_entry_type(kind);
         header.set_mode(mode);

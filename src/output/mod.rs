@@ -6,12 +6,19 @@
 mod archive;
 mod docker;
 mod error;
+mod flatten;
+mod local;
 mod oci;
 mod pending;
+mod recompress;
+mod tar;
 
 pub use docker::docker;
 pub use error::Error;
+pub use local::local;
 pub use oci::{oci, oci_dir};
+pub use recompress::recompress;
+pub use tar::tar;
 
 use std::{collections::BTreeMap, io::Write, path::Path};
 
