@@ -150,7 +150,11 @@ fn walk(chain: &Chain, wanted: &mut Wanted, to: &mut dyn Receiver) -> Result<(),
     Ok(())
 }
 
-fn members(store: &Store, blob: &Descriptor, each: &mut dyn FnMut(&[u8], u64, &mut dyn Read) -> Result<(), Error>) -> Result<(), Error> {
+/// Takes a regular file's name, size and bytes.
+type EachFile<'a> = dyn FnMut(&[u8], u64, &mut dyn Read) -> Result<(), Error> + 'a;
+
+/// Reads a layer's blob to its end.
+fn members(store: &Store, blob: &Descriptor, each: &mut EachFile<'_>) -> Result<(), Error> {
     let broken = |source| Error::Blob { digest: blob.digest, source };
     let reader = store.open_blob(blob)?.ok_or_else(|| Error::Missing(vec![blob.clone()]))?;
     let mut entries = Entries::new(layer::decompress(reader).map_err(broken)?);

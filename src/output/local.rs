@@ -12,7 +12,10 @@ use std::{
     cell::Cell,
     fs::{self, File},
     io::{ErrorKind, Read, Write},
-    os::fd::{AsFd, OwnedFd},
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::ffi::OsStrExt as _,
+    },
     path::{Path, PathBuf},
 };
 
@@ -58,7 +61,6 @@ struct Unfinished(PathBuf);
 impl Drop for Unfinished {
     fn drop(&mut self) {
         let Some(name) = self.0.file_name() else { return };
-        use std::os::unix::ffi::OsStrExt as _;
         // Nothing more can be done about what cannot be removed.
         drop(dir::open_root(pending::holder(&self.0)).and_then(|holder| dir::remove_tree(holder, name.as_bytes())));
     }

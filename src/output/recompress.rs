@@ -36,3 +36,52 @@ fn same_kind(kind: &str, compression: Compression) -> bool {
         Compression::Uncompressed => [media_type::LAYER, media_type::DOCKER_LAYER].contains(&kind),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        image::{BaseParts, assemble, fixture},
+        oci::Digest,
+    };
+
+    fn kinds(image: &Image) -> Vec<&str> {
+        image.layers.iter().map(|layer| layer.media_type.rsplit('.').next().unwrap_or_default()).collect()
+    }
+
+    #[test]
+    fn layers_get_the_compression_and_the_image_keeps_its_id() {
+        let (_dir, store) = fixture::store();
+        let image = fixture::image(&store, &[("a", "1"), ("b", "2")]);
+        let zstd = recompress(&store, &image, Compression::Zstd(3), false).unwrap();
+        assert_eq!(kinds(&zstd), ["tar+zstd", "tar+zstd"]);
+        assert_eq!(zstd.config_digest, image.config_digest);
+        let plain = recompress(&store, &zstd, Compression::Uncompressed, false).unwrap();
+        let ids: Vec<Digest> = image.config.rootfs.diff_ids.iter().map(|id| id.0).collect();
+        assert_eq!(plain.layers.iter().map(|layer| layer.digest).collect::<Vec<_>>(), ids);
+        assert_eq!(recompress(&store, &image, Compression::Zstd(3), false).unwrap().manifest, zstd.manifest);
+    }
+
+    #[test]
+    fn what_came_with_the_base_changes_only_by_force_and_only_in_kind() {
+        let (_dir, store) = fixture::store();
+        let base = fixture::image(&store, &[("a", "1")]);
+        let (id, blob) = fixture::layer(&store, &[("b", "2")]);
+        let items = [crate::image::Item { layer: Some((id, blob, "2024-01-01T00:00:00Z".into())), ..crate::image::Item::new("RUN x") }];
+        let parts = BaseParts { config: &base.config, layers: &base.layers };
+        let image = assemble(&store, Some(parts), base.config.clone(), &items, &fixture::platform()).unwrap();
+        let change = |compression, force| recompress(&store, &image, compression, force).unwrap();
+        assert_eq!(kinds(&change(Compression::Zstd(3), false)), ["tar+gzip", "tar+zstd"]);
+        assert_eq!(kinds(&change(Compression::Zstd(3), true)), ["tar+zstd", "tar+zstd"]);
+        assert_eq!(change(Compression::Gzip(9), true).layers[0], image.layers[0]);
+    }
+
+    #[test]
+    fn a_layer_that_is_not_what_the_image_says_is_refused() {
+        let (_dir, store) = fixture::store();
+        let mut image = fixture::image(&store, &[("a", "1")]);
+        image.config.rootfs.diff_ids[0] = crate::oci::DiffId(Digest::of(b"other"));
+        let error = recompress(&store, &image, Compression::Zstd(3), false).unwrap_err();
+        assert!(error.to_string().contains("its diff id is"), "{error}");
+    }
+}
