@@ -302,3 +302,6 @@ fn plain_capability(mut value: Vec<u8>) -> Vec<u8> {
     }
     value
 }
+
+#[cfg(test)]
+mod tests;

@@ -242,6 +242,23 @@ impl Draft {
         Group(self.next_group)
     }
 
+    /// What is at a path, if it can be put again: pending, or of the chain and without bytes.
+    pub(super) fn node_at(&self, path: &TreePath, over: Over) -> Option<Put> {
+        match self.pending.get(path) {
+            Some(Pending::Put(_, put)) => return Some(put.clone()),
+            Some(Pending::Gone) => return None,
+            None if over == Over::Nothing => return None,
+            None => {}
+        }
+        match &self.chain_at(path)?.entry.kind {
+            Kind::Symlink { target } => Some(Put::Symlink(target.clone())),
+            Kind::Char { major, minor } => Some(Put::Char(*major, *minor)),
+            Kind::Block { major, minor } => Some(Put::Block(*major, *minor)),
+            Kind::Fifo => Some(Put::Fifo),
+            Kind::File { .. } | Kind::Dir => None,
+        }
+    }
+
     fn forget_below(&mut self, dir: &TreePath) {
         let below: Vec<TreePath> = self
             .pending

@@ -19,6 +19,7 @@ mod place;
 mod select;
 mod selection;
 mod trees;
+mod unpack;
 
 use std::fmt;
 
@@ -28,6 +29,7 @@ pub use place::Placement;
 pub use select::{CopySpec, select};
 pub use selection::{Selection, SelectionDigest};
 pub use trees::Tree;
+pub use unpack::Spool;
 
 use crate::{
     context::{self, Context},
@@ -118,6 +120,12 @@ pub enum Error {
     /// A path through too many links, or through something that is no directory.
     #[error(transparent)]
     Unresolved(#[from] Unresolved),
+    /// An archive links to a file of a layer below, whose tree was not given: see [`Spool::over`].
+    #[error("an archive links to `{path}`, which is in a layer below")]
+    NeedsTrees {
+        /// The file.
+        path: TreePath,
+    },
     /// Bytes that are no path.
     #[error(transparent)]
     Name(#[from] BadPath),
@@ -244,3 +252,6 @@ fn follow(source: &dyn Source, path: &TreePath) -> Result<TreePath, Error> {
         None => Ok(resolved?),
     }
 }
+
+#[cfg(test)]
+mod tests;

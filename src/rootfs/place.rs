@@ -8,12 +8,13 @@
 //!
 //! Source: docs/reference.md (COPY); fsutil `copy/copy.go` and BuildKit `backend.go` (`docopy`), by behaviour.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
-    Error, Inode, ModeChange, Selection,
+    Error, Inode, ModeChange, Selection, Spool,
     draft::{Draft, Group, Making, Over, Put, View, ViewKind},
     selection::{Item, Row, Taken, Taking},
+    unpack::Archive,
 };
 use crate::tree::{Meta, TreePath};
 
@@ -30,6 +31,8 @@ pub struct Placement {
     pub link: bool,
     /// When the step began, in seconds since 1970: the time of what has none of its own.
     pub now: i64,
+    /// ADD: a source that is an archive is unpacked, its bytes go here. `None`: it is copied like any file.
+    pub unpack: Option<Arc<Spool>>,
 }
 
 impl Placement {
@@ -76,6 +79,11 @@ impl Draft {
 
     fn place(&mut self, item: &Item, placement: &Placement, groups: &mut Groups) -> Result<(), Error> {
         let over = placement.over();
+        if let (Some(spool), Some(archive)) = (&placement.unpack, archive(item))
+            && archive.is_one()?
+        {
+            return self.unpack(&archive, spool, placement, over);
+        }
         let at = self.destination(placement)?;
         match &item.what {
             Taken::Contents(rows) => {
@@ -160,5 +168,18 @@ impl Draft {
         };
         self.put(path, placement.meta(row), put, over);
         Ok(())
+    }
+}
+
+/// The item as an archive, if it could be one: a regular file with bytes.
+fn archive(item: &Item) -> Option<Archive<'_>> {
+    match &item.what {
+        Taken::One(row) => match &row.node {
+            Taking::File { size, digest, content: Some(content), .. } if *size > 0 => {
+                Some(Archive { shown: &item.shown, content, digest: *digest })
+            }
+            Taking::File { .. } | Taking::Dir { .. } | Taking::Symlink(_) | Taking::Char(..) | Taking::Block(..) | Taking::Fifo => None,
+        },
+        Taken::Contents(_) => None,
     }
 }

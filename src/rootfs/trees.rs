@@ -33,6 +33,16 @@ impl Tree {
         &self.chain
     }
 
+    /// Of a regular file.
+    pub(super) fn size_and_digest(&self, path: &TreePath) -> Result<(u64, ContentDigest), Error> {
+        match &self.found(path)?.entry.kind {
+            Kind::File { size, content } => Ok((*size, *content)),
+            Kind::Dir | Kind::Symlink { .. } | Kind::Char { .. } | Kind::Block { .. } | Kind::Fifo => {
+                Err(Error::Refused(format!("`{path}` in {} is not a regular file", self.name)))
+            }
+        }
+    }
+
     fn found(&self, path: &TreePath) -> Result<Found<'_>, Error> {
         self.chain.look_up(path).ok_or_else(|| Error::Refused(format!("`{path}` is not in {}", self.name)))
     }
@@ -67,13 +77,8 @@ impl Source for Tree {
     }
 
     fn read(&self, path: &TreePath) -> Result<(ContentDigest, Xattrs), Error> {
-        let found = self.found(path)?;
-        match &found.entry.kind {
-            Kind::File { content, .. } => Ok((*content, found.entry.meta.xattrs.clone())),
-            Kind::Dir | Kind::Symlink { .. } | Kind::Char { .. } | Kind::Block { .. } | Kind::Fifo => {
-                Err(Error::Refused(format!("`{path}` in {} is not a regular file", self.name)))
-            }
-        }
+        let (_, digest) = self.size_and_digest(path)?;
+        Ok((digest, self.found(path)?.entry.meta.xattrs.clone()))
     }
 
     fn attributes(&self, dir: &TreePath) -> Result<Xattrs, Error> {
