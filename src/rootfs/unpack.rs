@@ -177,7 +177,7 @@ impl Draft {
                 if count > MOST_MEMBERS {
                     return Err(archive.refused(&member, "is one too many"));
                 }
-                self.lay(&unpacking, member, &mut entries.body())?;
+                self.lay(&unpacking, &member, &mut entries.body())?;
             }
         }
         // What follows the archive's end belongs to the file whose digest is in the key.
@@ -188,13 +188,11 @@ impl Draft {
         Ok(())
     }
 
-    fn lay<R: Read>(&mut self, at: &Unpacking<'_>, member: Member, body: &mut Body<'_, R>) -> Result<(), Error> {
-        let below = at.path(&member, &member.name)?;
+    fn lay<R: Read>(&mut self, at: &Unpacking<'_>, member: &Member, body: &mut Body<'_, R>) -> Result<(), Error> {
+        let below = at.path(member, &member.name)?;
         if below.is_root() {
-            return match member.kind {
-                MemberKind::Dir => Ok(()),
-                _ => Err(at.archive.refused(&member, "would replace the destination")),
-            };
+            let what = "would replace the destination";
+            return if member.kind == MemberKind::Dir { Ok(()) } else { Err(at.archive.refused(member, what)) };
         }
         let path = self.inside(at, &below, true)?;
         let put = match &member.kind {
@@ -204,15 +202,15 @@ impl Draft {
                 Put::File { size: *size, digest, content, group: None }
             }
             MemberKind::Symlink(target) if target.is_empty() || target.len() >= LONGEST.0 || target.contains(&0) => {
-                return Err(at.archive.refused(&member, "is a link to something that is no path"));
+                return Err(at.archive.refused(member, "is a link to something that is no path"));
             }
             MemberKind::Symlink(target) => Put::Symlink(target.clone()),
-            MemberKind::HardLink(target) => return self.lay_link(at, &member, target, &path),
+            MemberKind::HardLink(target) => return self.lay_link(at, member, target, &path),
             MemberKind::Char { major, minor } => Put::Char(*major, *minor),
             MemberKind::Block { major, minor } => Put::Block(*major, *minor),
             MemberKind::Fifo => Put::Fifo,
         };
-        self.put(path, at.meta(&member), put, at.over);
+        self.put(path, at.meta(member), put, at.over);
         Ok(())
     }
 
@@ -259,17 +257,15 @@ impl Draft {
 
     /// The file at a path, made pending and member of a group that another name can join.
     fn linked(&mut self, at: &Unpacking<'_>, first: &TreePath, meta: Meta) -> Result<(Meta, Put), Error> {
-        let put = match self.node_at(first, at.over) {
-            Some(Put::File { size, digest, content, group }) => {
-                let group = group.unwrap_or_else(|| self.new_group());
-                Put::File { size, digest, content, group: Some(group) }
-            }
-            _ => {
-                let tree = at.spool.below.as_ref().ok_or_else(|| Error::NeedsTrees { path: first.clone() })?;
-                let content = tree.content(first)?.ok_or_else(|| Error::NeedsTrees { path: first.clone() })?;
-                let (size, digest) = tree.size_and_digest(first)?;
-                Put::File { size, digest, content, group: Some(self.new_group()) }
-            }
+        let put = if let Some(Put::File { size, digest, content, group }) = self.node_at(first, at.over) {
+            let group = group.unwrap_or_else(|| self.new_group());
+            Put::File { size, digest, content, group: Some(group) }
+        } else {
+            let needed = || Error::NeedsTrees { path: first.clone() };
+            let tree = at.spool.below.as_ref().ok_or_else(needed)?;
+            let content = tree.content(first)?.ok_or_else(needed)?;
+            let (size, digest) = tree.size_and_digest(first)?;
+            Put::File { size, digest, content, group: Some(self.new_group()) }
         };
         self.put(first.clone(), meta.clone(), put.clone(), at.over);
         Ok((meta, put))

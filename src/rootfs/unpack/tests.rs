@@ -75,6 +75,7 @@ fn unpack(members: &[(&str, &str)], dest: &str, below: &[(&str, &str)]) -> Resul
     unpack_with(&tar(members), to(dest), &chain(below), None).changes
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "it is compared with results")]
 fn want<const N: usize>(lines: [&str; N]) -> Result<Vec<String>, String> {
     Ok(lines.map(str::to_owned).to_vec())
 }
