@@ -67,6 +67,9 @@ impl Evaluation<'_> {
         let mut done = BTreeMap::new();
         let mut stages = Vec::new();
         for (index, prepared) in reached {
+            if report.is_exhausted() {
+                return None;
+            }
             let Some(node) = self.graph.nodes.get(*index) else { continue };
             if let Beginning::Replaced(base) = &prepared.start
                 && *index != target
@@ -97,6 +100,8 @@ impl Evaluation<'_> {
         let current = Current { own: inherited, own_command: false, ports: 0, steps: Vec::new() };
         let mut evaluator = Evaluator { evaluation: self, node, done, lookup, report, current };
         evaluator.inherit();
+        let bytes = 2 * evaluator.current.own.scope.bytes() + labels_bytes(&evaluator.current.own.config);
+        evaluator.report.charge(bytes, node.ast.span);
         for command in &prepared.commands {
             if !evaluator.report.is_exhausted() {
                 evaluator.command(command);
@@ -320,7 +325,13 @@ impl Evaluator<'_, '_> {
             Source::Name(name) => {
                 let span = command.span(span);
                 let wanted = Wanted { name, platform: None, span, asker, stages: self.evaluation.graph.stage_names() };
-                self.lookup.find(&wanted, self.report).map(origin_of)
+                match self.lookup.find(&wanted) {
+                    Ok(base) => Some(origin_of(base)),
+                    Err((diagnostic, kind)) => {
+                        self.report.blame(command.explain(diagnostic), kind);
+                        None
+                    }
+                }
             }
         }
     }
@@ -349,11 +360,14 @@ fn image_bytes(origin: &Origin) -> usize {
         Origin::Image(BaseImage { layers, config, .. }) => {
             let lines: usize = config.history.iter().filter_map(|line| line.created_by.as_ref()).map(String::len).sum();
             let variables: usize = config.config.env.iter().flatten().map(String::len).sum();
-            let labels: usize = config.config.labels.iter().flatten().map(|(name, value)| name.len() + value.len()).sum();
-            256 * (layers.len() + config.history.len()) + lines + variables + labels
+            256 * (layers.len() + config.history.len()) + lines + variables + labels_bytes(config)
         }
         Origin::Context | Origin::Named(_) | Origin::Stage(_) | Origin::Scratch => 0,
     }
+}
+
+fn labels_bytes(config: &ImageConfig) -> usize {
+    config.config.labels.iter().flatten().map(|(name, value)| name.len() + value.len() + 64).sum()
 }
 
 /// The instruction as progress shows it.

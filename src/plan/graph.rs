@@ -17,6 +17,9 @@ use crate::{
     oci::Platform,
 };
 
+/// No image's name is as long as this, a digest included.
+const NAME_BYTES: usize = 1024;
+
 /// A stage before anything in it is evaluated.
 #[derive(Debug)]
 pub(super) struct Node<'a> {
@@ -118,6 +121,9 @@ impl<'a> Graph<'a> {
     pub(super) fn of(file: &'a Dockerfile, request: &'a Request, globals: &Globals, report: &mut Report) -> Self {
         let mut graph = Self { nodes: Vec::new(), names: BTreeMap::new() };
         for (index, ast) in file.stages.iter().enumerate() {
+            if report.is_exhausted() {
+                break;
+            }
             let from = graph.base(ast, file.escape, globals, report);
             let platform = ast.platform.as_ref().and_then(|word| platform(word, file.escape, globals, report));
             let name = ast.name.as_ref().map(|name| name.text.as_str());
@@ -140,6 +146,10 @@ impl<'a> Graph<'a> {
         let name = match globals.scope.expand(&ast.base.text, escape, Mode::default()) {
             Ok(expanded) if expanded.text.is_empty() => {
                 report.error(blank(&ast.base, &expanded, globals));
+                return From::Broken;
+            }
+            Ok(expanded) if expanded.text.len() > NAME_BYTES => {
+                report.error(Diagnostic::error("the base name is too long", ast.base.span).label("longer than any image's name"));
                 return From::Broken;
             }
             Ok(expanded) => expanded.text,
@@ -193,7 +203,7 @@ impl<'a> Graph<'a> {
             Ok(index) if index < self.nodes.len() => Source::Stage(index),
             _ => {
                 let error = directed.error(format!("there is no stage {number}"), from.span).label("not found");
-                report.error(error.note(format!("the file has {} stages, counted from 0", self.nodes.len())));
+                report.error(error.note(format!("stages are counted from 0, the last is {}", self.nodes.len() - 1)));
                 Source::Broken
             }
         }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Base, BaseError, Bases, Report, Request};
+use super::{Base, BaseError, Bases, Request};
 use crate::{
     diag::{Diagnostic, Span, closest},
     error::Kind,
@@ -52,35 +52,31 @@ impl<'a> Lookup<'a> {
         Self { bases, request, platform, known: BTreeMap::new() }
     }
 
-    /// What the name stands for; `None` after an error was reported.
-    pub(super) fn find(&mut self, wanted: &Wanted<'_>, report: &mut Report) -> Option<Base> {
+    /// What the name stands for, or what to say and whose fault it is.
+    pub(super) fn find(&mut self, wanted: &Wanted<'_>) -> Result<Base, (Diagnostic, Kind)> {
         let name = context_name(self.request, wanted.name).unwrap_or(wanted.name);
         let platform = wanted.platform.unwrap_or(&self.platform).clone();
         let bases = self.bases;
         let key = (name.to_owned(), platform);
         let answer = self.known.entry(key).or_insert_with_key(|(name, platform)| bases.base(name, platform));
-        match answer {
-            Ok(Some(base)) => return Some(base.clone()),
+        match answer.clone() {
+            Ok(Some(base)) => Ok(base),
             Ok(None) => {
                 let note = (wanted.asker != Asker::From).then(|| format!("there is no image `{}` either", wanted.name));
-                report.error(self.missing(wanted, note));
+                Err((self.missing(wanted, note), Kind::Request))
             }
-            Err(error) => {
-                let error = error.clone();
-                self.blame(wanted, &error, report);
-            }
+            Err(error) => Err((self.failed(wanted, &error), error.kind)),
         }
-        None
     }
 
     /// The look-up itself failed. When a stage has nearly that name, that is the likelier fault.
-    fn blame(&self, wanted: &Wanted<'_>, error: &BaseError, report: &mut Report) {
+    fn failed(&self, wanted: &Wanted<'_>, error: &BaseError) -> Diagnostic {
         if matches!(error.kind, Kind::Request | Kind::Remote) && self.meant(wanted).is_some() {
-            return report.blame(self.missing(wanted, Some(error.message.clone())), error.kind);
+            return self.missing(wanted, Some(error.message.clone()));
         }
         let mut diagnostic = Diagnostic::error(error.message.clone(), wanted.span).label("needed here");
         diagnostic.help.clone_from(&error.help);
-        report.blame(diagnostic, error.kind);
+        diagnostic
     }
 
     fn missing(&self, wanted: &Wanted<'_>, note: Option<String>) -> Diagnostic {

@@ -86,12 +86,19 @@ fn prepare<'a>(graph: &Graph<'a>, index: usize, lookup: &mut Lookup<'_>, report:
                 asker: Asker::From,
                 stages: stages.map(|name| name.text.as_str()).collect(),
             };
-            begin(lookup.find(&wanted, report).ok_or(Reported), Beginning::Base)
+            begin(find(lookup, &wanted, report), Beginning::Base)
         }
     };
     let mut commands = onbuild::triggers(graph, node, &start, report);
     commands.extend(node.commands.iter().cloned());
     Prepared { start, commands }
+}
+
+fn find(lookup: &mut Lookup<'_>, wanted: &Wanted<'_>, report: &mut Report) -> Result<Base, Reported> {
+    lookup.find(wanted).map_err(|(diagnostic, kind)| {
+        report.blame(diagnostic, kind);
+        Reported
+    })
 }
 
 fn begin(base: Result<Base, Reported>, kind: impl FnOnce(Box<Base>) -> Beginning) -> Beginning {
@@ -104,5 +111,5 @@ fn replacement(graph: &Graph<'_>, index: usize, lookup: &mut Lookup<'_>, report:
     let name = node.context?;
     let span = node.ast.name.as_ref().map_or(node.ast.span, |name| name.span);
     let wanted = Wanted { name, platform: node.platform.as_ref(), span, asker: Asker::From, stages: Vec::new() };
-    Some(lookup.find(&wanted, report).ok_or(Reported))
+    Some(find(lookup, &wanted, report))
 }

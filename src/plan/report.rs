@@ -21,6 +21,12 @@ pub struct Unresolved {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Reported;
 
+/// How many errors are told. A machine that writes a file wrong does so on every line.
+const ERRORS: usize = 100;
+
+/// How much of a text from outside a message repeats, in bytes.
+const TEXT: usize = 2000;
+
 /// How many bytes the values of one plan may hold. A file of a few lines can ask for terabytes (`ENV A=$A$A` and again).
 const PLAN_BYTES: usize = 256 << 20;
 
@@ -43,7 +49,8 @@ impl Report {
     pub(super) fn blame(&mut self, diagnostic: Diagnostic, kind: Kind) {
         self.kind = Some(self.kind.map_or(kind, |known| worse(known, kind)));
         // A trigger and its FROM, or two look-ups of one word, may find the same fault.
-        if !self.errors.contains(&diagnostic) {
+        let diagnostic = shortened(diagnostic);
+        if self.errors.len() < ERRORS && !self.errors.contains(&diagnostic) {
             self.errors.push(diagnostic);
         }
     }
@@ -64,9 +71,9 @@ impl Report {
         !self.is_exhausted()
     }
 
-    /// Was more asked for than a plan may hold? Nothing more is evaluated then.
+    /// Was more asked for than a plan may hold, or is so much wrong that nobody reads on? Nothing more is evaluated then.
     pub(super) fn is_exhausted(&self) -> bool {
-        self.bytes > PLAN_BYTES
+        self.bytes > PLAN_BYTES || self.errors.len() >= ERRORS
     }
 
     /// All errors in order.
@@ -85,6 +92,16 @@ impl Report {
             _ => Err(self.unresolved()),
         }
     }
+}
+
+fn shortened(mut diagnostic: Diagnostic) -> Diagnostic {
+    let labels = diagnostic.labels.iter_mut().map(|label| &mut label.text);
+    let texts = labels.chain(&mut diagnostic.notes).chain(&mut diagnostic.help).chain([&mut diagnostic.headline]);
+    for text in texts.filter(|text| text.len() > TEXT) {
+        text.truncate(text.floor_char_boundary(TEXT));
+        text.push('…');
+    }
+    diagnostic
 }
 
 /// The one that a caller should hear of: a wrong file is fixed by its author at once, a machine or a registry is not.

@@ -62,6 +62,11 @@ impl Scope {
         all.into_iter().map(|(name, variable)| (name.as_str(), variable.value.as_str(), variable.setter)).collect()
     }
 
+    /// About how much memory it takes.
+    pub(super) fn bytes(&self) -> usize {
+        self.variables.iter().map(|(name, variable)| name.len() + variable.value.len() + 64).sum()
+    }
+
     /// The names that are set.
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
         self.variables.keys().map(String::as_str)
@@ -149,6 +154,9 @@ impl Globals {
         for instruction in &file.meta_args {
             if let Command::Arg(declarations) = &instruction.command {
                 for declaration in declarations {
+                    if report.is_exhausted() {
+                        break;
+                    }
                     globals.declare(declaration, file.escape, request, report);
                 }
             }
@@ -163,7 +171,10 @@ impl Globals {
             self.scope.set(key, value, Setter::Arg);
         } else if let Some(value) = &declaration.value {
             match self.scope.expand(&value.text, escape, Mode::default()) {
-                Ok(expanded) => self.scope.set(key, expanded.text, Setter::Arg),
+                Ok(expanded) if report.charge(key.len() + expanded.text.len(), value.span) => {
+                    self.scope.set(key, expanded.text, Setter::Arg)
+                }
+                Ok(_) => {}
                 Err(message) => report.error(cannot_expand(value, message)),
             }
         }

@@ -5,7 +5,8 @@ use crate::{
     dockerfile::MountKind,
     oci::{Config, ImageConfig},
     plan::{
-        Action, Chmod, Copy, CopySource, Device, InlineFile, Mount, NetworkMode, Origin, Plan, Request, Run, Security, Stage, StageId, Start, Step,
+        Action, Chmod, Copy, CopySource, Device, InlineFile, Mount, NetworkMode, Origin, Plan, Request, Run, Security, Stage, StageId,
+        Start, Step,
     },
 };
 
@@ -133,7 +134,8 @@ fn an_image_can_be_copied_and_mounted_from() {
 fn a_named_context_stands_in_for_a_stage_and_for_an_image() {
     let shelf = Shelf::new().directory("build").with("alpine", Config { user: "ctx".into(), ..Config::default() });
     let request = Request { contexts: vec!["build".into(), "alpine".into()], ..amd64() };
-    let text = "FROM nowhere AS build\nRUN x\nFROM docker.io/library/alpine:latest\nCOPY --from=build /a /b\nRUN --mount=from=build,target=/m y\n";
+    let text =
+        "FROM nowhere AS build\nRUN x\nFROM docker.io/library/alpine:latest\nCOPY --from=build /a /b\nRUN --mount=from=build,target=/m y\n";
     let plan = resolved(text, &request, &shelf).unwrap();
     assert_eq!(plan.stages.len(), 1);
     assert_eq!(copies(&plan)[0].from, Origin::Named("build".into()));
@@ -162,10 +164,7 @@ fn triggers_run_after_from_and_are_gone() {
     let plan = resolved("FROM busybox AS src\nFROM trigger AS mid\nRUN own\nFROM mid\n", &amd64(), &shelf).unwrap();
     let mid = &plan.stages[1];
     let lines: Vec<&str> = mid.steps.iter().map(|step| step.history.as_str()).collect();
-    assert_eq!(
-        lines,
-        ["ENV A=b", "COPY /x /y # buildkit", "RUN /bin/sh -c echo $A\n # buildkit", "RUN /bin/sh -c own # buildkit"]
-    );
+    assert_eq!(lines, ["ENV A=b", "COPY /x /y # buildkit", "RUN /bin/sh -c echo $A\n # buildkit", "RUN /bin/sh -c own # buildkit"]);
     assert!(mid.steps[..3].iter().all(|step| step.span == mid.span && step.shown.starts_with("ONBUILD ")));
     assert_eq!(mid.config.config.on_build, None);
     assert!(target(&plan).steps.is_empty());
@@ -234,7 +233,7 @@ fn metadata_writes_history_as_buildkit_does() {
     assert_eq!(
         history(text),
         [
-            "EXPOSE [80/tcp 443/udp 444/udp]",
+            "EXPOSE [443/udp 444/udp 80/tcp]",
             "STOPSIGNAL SIGTERM",
             "HEALTHCHECK {Test:[CMD-SHELL x] Interval:1m30s Timeout:0s StartPeriod:0s StartInterval:0s Retries:0}",
             "MAINTAINER me",
@@ -337,7 +336,11 @@ fn add_tells_what_is_fetched_and_how() {
 
 #[test]
 fn the_label_and_platform_of_the_request_are_the_results() {
-    let request = Request { platform: Some("linux/arm/v7".parse().unwrap()), labels: [("l".to_owned(), "v".to_owned())].into(), ..Request::default() };
+    let request = Request {
+        platform: Some("linux/arm/v7".parse().unwrap()),
+        labels: [("l".to_owned(), "v".to_owned())].into(),
+        ..Request::default()
+    };
     let plan = resolved("FROM busybox AS a\nFROM a\n", &request, &Shelf::new()).unwrap();
     let image = &target(&plan).config;
     assert_eq!((image.architecture.as_str(), image.variant.as_deref()), ("arm", Some("v7")));

@@ -1,6 +1,6 @@
-//! What is said when a Dockerfile means nothing.
+//! What is said when a Dockerfile means nothing: the words are part of the product.
 
-use super::{Shelf, amd64, message, messages, plan, resolved};
+use super::{Shelf, amd64, message, messages, resolved};
 use crate::{error::Kind, oci::Config, plan::Request};
 
 fn said(text: &str) -> Vec<String> {
@@ -9,5 +9,112 @@ fn said(text: &str) -> Vec<String> {
 
 #[test]
 fn a_stage_that_is_misspelt_is_suggested() {
-    insta::assert_debug_snapshot!(said("FROM busybox AS build\nFROM scratch\nCOPY --from=biuld /a /b\nRUN --mount=from=bild,target=/m x\n"));
+    insta::assert_debug_snapshot!(said(
+        "FROM busybox AS build\nFROM busyboxx AS b\nFROM scratch\nCOPY --from=biuld /a /b\nRUN --mount=from=bild,target=/m x\nCOPY --from=b /a /b\n"
+    ));
+}
+
+#[test]
+fn a_registry_that_cannot_be_asked_hides_no_misspelling() {
+    let shelf = Shelf { offline: true, ..Shelf::new() };
+    let text = "FROM busybox AS build\nFROM nowhere\nCOPY --from=biuld /a /b\nCOPY --from=elsewhere /a /b\n";
+    insta::assert_debug_snapshot!(messages(text, &amd64(), &shelf));
+    assert_eq!(resolved(text, &amd64(), &shelf).unwrap_err().kind, Kind::Remote);
+}
+
+#[test]
+fn the_target_is_looked_for_among_the_stages() {
+    let text = "FROM busybox AS build\nFROM busybox AS test\n";
+    let target = |name: &str| messages(text, &Request { target: Some(name.into()), ..amd64() }, &Shelf::new());
+    insta::assert_debug_snapshot!([target("biuld"), target("zzz"), target("2")]);
+}
+
+#[test]
+fn a_blank_base_says_what_is_not_set() {
+    insta::assert_debug_snapshot!([
+        said("FROM $BASE\n"),
+        said("ARG BASE\nFROM ${BASE}\n"),
+        said("ARG VERSION=1\nFROM $VERSIN\n"),
+        said("FROM --platform=$TARGETPLATFROM busybox\n"),
+        said("FROM --platform=a/b/c/d busybox\n"),
+    ]);
+}
+
+#[test]
+fn references_to_stages_are_checked_in_all_stages() {
+    insta::assert_debug_snapshot!([
+        said("FROM busybox AS a\nCOPY --from=a /x /y\n"),
+        said("FROM busybox AS a\nCOPY --from=b /x /y\nFROM busybox AS b\nFROM a\n"),
+        said("FROM busybox AS a\nCOPY --from=b /x /y\nFROM busybox AS b\nCOPY --from=a /x /y\nFROM busybox\n"),
+        said("FROM busybox\nCOPY --from=7 /x /y\nCOPY --from=-1 /x /y\n"),
+        said("ARG S=a\nFROM busybox AS a\nFROM busybox\nCOPY --from=$S /x /y\n"),
+        said("FROM busybox AS a\nFROM busybox\nRUN --mount=from=0,target=/m x\n"),
+    ]);
+}
+
+#[test]
+fn a_later_stage_that_is_not_needed_may_be_named() {
+    let text = "FROM busybox AS a\nCOPY --from=b /x /y\nFROM busybox AS b\nFROM busybox\n";
+    assert!(resolved(text, &amd64(), &Shelf::new()).is_ok());
+}
+
+#[test]
+fn all_errors_are_told_in_order() {
+    insta::assert_debug_snapshot!(said(
+        "FROM busybox\nVOLUME [\"/w\",\"$B\"]\nSTOPSIGNAL SIGTREM\nEXPOSE 80/http 99999\nENV A=\"${X:?no x}\"\nCOPY --chmod=888 --chown=${Y?} a b\nRUN --mount=type=cache,target=/ x\nFROM nowhere\nUSER a\n"
+            .replace("FROM nowhere\nUSER a\n", "USER ${Z:?}\n")
+            .as_str()
+    ));
+}
+
+#[test]
+fn flags_of_copy_and_add_are_checked() {
+    insta::assert_debug_snapshot!(said(
+        "FROM busybox\nCOPY --chmod=u=q a b\nCOPY --chmod=10000 a b\nCOPY https://h/f /x\nADD --checksum=sha256:12 https://h/f /x\nADD --checksum=abc a /x\nADD https://h/r.git?ref=a&ref=b /x\nADD --keep-git-dir https://h/r.git?keep-git-dir=false /x\nCOPY <<a/b /x\ny\na/b\n"
+    ));
+}
+
+#[test]
+fn mounts_are_checked() {
+    insta::assert_debug_snapshot!(said(
+        "FROM busybox\nWORKDIR /\nRUN --mount=target=. x\nRUN --mount=type=ssh,source=a x\nRUN --mount=type=tmpfs,target=/t,size=-1 x\n"
+    ));
+}
+
+#[test]
+fn a_trigger_that_cannot_run_names_its_image() {
+    let triggers = ["FROM x", "COPY --from=nope /a /b", "NOPE", "VOLUME $EMPTY", ""];
+    let on_build = Some(triggers.map(str::to_owned).to_vec());
+    let shelf = Shelf::new().with("trigger", Config { on_build, ..Config::default() });
+    insta::assert_debug_snapshot!(messages("FROM busybox AS src\nFROM trigger\nRUN x\n", &amd64(), &shelf));
+}
+
+#[test]
+fn another_front_end_is_refused_by_name() {
+    let override_it = Request { build_args: [("BUILDKIT_SYNTAX".to_owned(), "x/y".to_owned())].into(), ..amd64() };
+    insta::assert_debug_snapshot!([
+        said("# syntax=ghcr.io/x/y:1\nFROM busybox\n"),
+        messages("# syntax=docker/dockerfile:1\nFROM busybox\n", &override_it, &Shelf::new()),
+    ]);
+}
+
+#[test]
+fn unused_arguments_and_a_newer_front_end_are_warnings() {
+    let build_args = [("VERSOIN", "1"), ("http_proxy", "p"), ("BUILDKIT_INLINE_CACHE", "1"), ("USED", "1")];
+    let build_args = build_args.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+    let text = "# syntax=docker/dockerfile:1.99\nFROM busybox AS a\nARG USED\nFROM busybox\nARG VERSION\n";
+    let plan = resolved(text, &Request { build_args, ..amd64() }, &Shelf::new()).unwrap();
+    insta::assert_debug_snapshot!(plan.warnings.iter().map(|warning| message(text, warning)).collect::<Vec<_>>());
+}
+
+#[test]
+fn values_that_double_are_stopped() {
+    let doubling = "ENV A=$A$A$A$A$A$A$A$A\n".repeat(20);
+    let many = format!("ENV B={}\n{}", "x".repeat(60_000), "RUN x\n".repeat(10_000));
+    for text in [format!("FROM scratch\nENV A=xxxxxxxxxxxxxxxx\n{doubling}"), format!("FROM scratch\n{many}")] {
+        let said = messages(&text, &amd64(), &Shelf::new());
+        assert!((1..=100).contains(&said.len()) && said[0].len() < 200, "{}", said[0]);
+    }
+    let ports = format!("FROM scratch\n{}", "EXPOSE 0-65535\n".repeat(100));
+    assert!(messages(&ports, &amd64(), &Shelf::new())[0].contains("more ports than there are"));
 }

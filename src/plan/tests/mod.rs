@@ -1,7 +1,7 @@
 //! What a Dockerfile means, seen from outside the room: text in, plan or messages out.
 
-mod messages;
 mod meaning;
+mod messages;
 mod yardstick;
 
 use std::{cell::RefCell, collections::BTreeMap};
@@ -95,7 +95,7 @@ fn message(text: &str, diagnostic: &Diagnostic) -> String {
     for note in &diagnostic.notes {
         message.push_str(&format!(" | note: {note}"));
     }
-    for help in &diagnostic.help {
+    if let Some(help) = &diagnostic.help {
         message.push_str(&format!(" | help: {help}"));
     }
     message
