@@ -9,7 +9,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
 };
 
-use super::{Report, Request};
+use super::{Report, Request, history};
 use crate::{
     diag::Diagnostic,
     dockerfile::{self, ArgDeclaration, Command, Dockerfile, Escape, Expanded, Mode, Word},
@@ -172,7 +172,7 @@ impl Globals {
         } else if let Some(value) = &declaration.value {
             match self.scope.expand(&value.text, escape, Mode::default()) {
                 Ok(expanded) if report.charge(key.len() + expanded.text.len(), value.span) => {
-                    self.scope.set(key, expanded.text, Setter::Arg)
+                    self.scope.set(key, expanded.text, Setter::Arg);
                 }
                 Ok(_) => {}
                 Err(message) => report.error(cannot_expand(value, message)),
@@ -181,9 +181,11 @@ impl Globals {
     }
 }
 
-/// An error in a word's variables.
+/// An error in a word's variables. The lexer's words repeat the word, which the excerpt shows already.
 pub(super) fn cannot_expand(word: &Word, message: String) -> Diagnostic {
-    Diagnostic::error(message, word.span).label("cannot be expanded")
+    let repeated = format!("failed to process {}: ", history::quote(&word.text));
+    let headline = message.strip_prefix(&repeated).map(str::to_owned).unwrap_or(message);
+    Diagnostic::error(headline, word.span).label("cannot be expanded")
 }
 
 /// Names that are set in the global scope although no ARG declares them.

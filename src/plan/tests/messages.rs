@@ -61,9 +61,7 @@ fn a_later_stage_that_is_not_needed_may_be_named() {
 #[test]
 fn all_errors_are_told_in_order() {
     insta::assert_debug_snapshot!(said(
-        "FROM busybox\nVOLUME [\"/w\",\"$B\"]\nSTOPSIGNAL SIGTREM\nEXPOSE 80/http 99999\nENV A=\"${X:?no x}\"\nCOPY --chmod=888 --chown=${Y?} a b\nRUN --mount=type=cache,target=/ x\nFROM nowhere\nUSER a\n"
-            .replace("FROM nowhere\nUSER a\n", "USER ${Z:?}\n")
-            .as_str()
+        "FROM busybox\nVOLUME [\"/w\",\"$B\"]\nSTOPSIGNAL SIGTREM\nEXPOSE 80/http 99999\nENV A=\"${X:?no x}\"\nCOPY --chmod=888 --chown=${Y?} a b\nRUN --mount=type=cache,target=/ x\nUSER ${Z:?}\n"
     ));
 }
 

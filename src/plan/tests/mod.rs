@@ -86,17 +86,12 @@ fn messages(text: &str, request: &Request, bases: &dyn Bases) -> Vec<String> {
 }
 
 fn message(text: &str, diagnostic: &Diagnostic) -> String {
-    let mut message = diagnostic.headline.clone();
-    for label in &diagnostic.labels {
+    let mut parts = vec![diagnostic.headline.clone()];
+    parts.extend(diagnostic.labels.iter().map(|label| {
         let (start, end) = (label.span.start as usize, label.span.end as usize);
-        let marked = text.get(start..end).unwrap_or("?");
-        message.push_str(&format!(" | {marked:?} {}", label.text));
-    }
-    for note in &diagnostic.notes {
-        message.push_str(&format!(" | note: {note}"));
-    }
-    if let Some(help) = &diagnostic.help {
-        message.push_str(&format!(" | help: {help}"));
-    }
-    message
+        format!("{:?} {}", text.get(start..end).unwrap_or("?"), label.text)
+    }));
+    parts.extend(diagnostic.notes.iter().map(|note| format!("note: {note}")));
+    parts.extend(diagnostic.help.iter().map(|help| format!("help: {help}")));
+    parts.join(" | ")
 }

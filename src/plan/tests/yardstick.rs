@@ -119,10 +119,10 @@ fn differ(what: &str, ours: &Value, theirs: &Value) -> Result<(), String> {
         let right = right.as_array().cloned().unwrap_or_default();
         left.as_array().into_iter().flatten().filter(|item| !right.contains(item)).cloned().collect()
     };
-    match ours {
-        Value::Array(_) => Err(format!("{what} differs, ours: {:#?}, theirs: {:#?}", only(ours, theirs), only(theirs, ours))),
-        _ => Err(format!("{what} differs, ours: {ours}, theirs: {theirs}")),
+    if ours.is_array() {
+        return Err(format!("{what} differs, ours: {:#?}, theirs: {:#?}", only(ours, theirs), only(theirs, ours)));
     }
+    Err(format!("{what} differs, ours: {ours}, theirs: {theirs}"))
 }
 
 /// The steps of a stage and of those it starts from.
@@ -209,9 +209,8 @@ fn run_operations(run: &Run) -> (Vec<Value>, Vec<Value>) {
 
 fn copy_operations(copy: &Copy) -> (Vec<Value>, Vec<Value>) {
     let mode = match &copy.chmod {
-        None => -1,
         Some(Chmod::Octal(bits)) => i64::from(*bits),
-        Some(Chmod::Symbolic(_)) => -1,
+        None | Some(Chmod::Symbolic(_)) => -1,
     };
     let (mut copies, mut shared) = (Vec::new(), Vec::new());
     for source in &copy.sources {
