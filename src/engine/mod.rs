@@ -1,1 +1,43 @@
-//! Order, cache decisions, events.
+//! Order, cache decisions, events: runs a [`Plan`](crate::plan::Plan) to its images.
+//!
+//! The plan becomes a [graph](graph::Graph) of steps; [`build`](build::build) runs it (one node at a time for now).
+//! For each step the [key] comes before the work: only a miss makes a layer. What the engine may not hold itself, because it
+//! runs in a user namespace and beside hostile steps (credentials, secrets, the network of the user), it asks the
+//! [`Front`] for. Everything that happens is an [`Event`]; every progress form reads those and nothing else.
+//!
+//! Across processes the questions and events are the messages of [`wire`]; [`process`] is the engine's own process.
+
+pub mod build;
+mod copying;
+pub mod event;
+mod fault;
+pub mod graph;
+mod job;
+mod key;
+mod mounts;
+pub mod process;
+mod running;
+mod snapshot;
+mod trees;
+pub mod wire;
+
+pub use event::{Event, How, StepInfo};
+pub use job::{Directory, Job};
+
+use std::os::fd::BorrowedFd;
+
+use crate::{error::Error, oci::Descriptor};
+
+/// What the engine asks of the user's side, and where its events go.
+///
+/// Two implementations: the socket to the front's process, and the tests' own.
+pub trait Front {
+    /// Has the blob of an image fetched into the store.
+    fn fetch(&self, image: &str, blob: &Descriptor) -> Result<(), Error>;
+    /// The bytes of a secret; `None`: there is none of that id.
+    fn secret(&self, id: &str) -> Result<Option<Vec<u8>>, Error>;
+    /// Something happened.
+    fn event(&self, event: Event);
+    /// Readable or hung up as soon as the build is cancelled.
+    fn cancelled(&self) -> BorrowedFd<'_>;
+}

@@ -1,1 +1,21 @@
-//! The user's side: bases and blobs, the engine's process, the messages between the two.
+//! The user's side: reads what the user has (Dockerfile, contexts, secrets), looks up bases, fetches blobs, starts the
+//! engine's process and answers its questions, and hands the finished image to its outputs. It runs with the user's own
+//! identity and sees no tree.
+
+mod bases;
+mod build;
+mod cancel;
+mod dockerfile_text;
+mod engine_process;
+mod registries;
+mod secret;
+mod sinks;
+
+pub use bases::NamedContext;
+pub use build::{Built, Request, Session, build};
+pub use cancel::Cancel;
+pub use dockerfile_text::{DockerfileFrom, Text, read as read_dockerfile};
+pub use engine_process::{ENGINE, engine_main};
+pub use registries::{Registries, RegistrySettings};
+pub use secret::Secret;
+pub use sinks::{Place, Sink, SinkKind};

@@ -8,6 +8,7 @@ mod blob;
 mod block;
 mod canonical;
 mod header;
+mod intact;
 mod packing;
 mod pax;
 mod recompress;
@@ -15,6 +16,7 @@ mod write;
 
 pub use archive::decompress;
 pub(crate) use header::{END, Header, format as format_header, padding};
+pub use intact::is_intact;
 pub use recompress::recompress;
 
 use std::{collections::BTreeMap, os::fd::OwnedFd, path::PathBuf, sync::Arc};

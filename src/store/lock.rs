@@ -27,6 +27,11 @@ impl Store {
         Lock::take(self.lock_path("lapstrake store: a lock", name), waiting)
     }
 
+    /// The lock if nobody has it; `None` at once if somebody does.
+    pub fn try_lock(&self, name: &str) -> Result<Option<Lock>, Error> {
+        Lock::take_free(self.lock_path("lapstrake store: a lock", name))
+    }
+
     /// A lock of the store's own, which no name of [`Store::lock`] can be.
     pub(super) fn internal_lock(&self, name: &str) -> Result<Lock, Error> {
         Lock::take(self.lock_path("lapstrake store: a lock of its own", name), &mut || ())
@@ -39,6 +44,20 @@ impl Store {
 }
 
 impl Lock {
+    fn take_free(path: PathBuf) -> Result<Option<Self>, Error> {
+        loop {
+            let file = open(&path)?;
+            match file.try_lock() {
+                Ok(()) if same(&file, &path) => return Ok(Some(Self { path, _file: file })),
+                // It lost its name in between: the next try is on the file that has it now.
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => return Ok(None),
+                Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(TryLockError::Error(error)) => return Err(PathError::new("lock", path)(error).into()),
+            }
+        }
+    }
+
     fn take(path: PathBuf, waiting: &mut dyn FnMut()) -> Result<Self, Error> {
         let mut told = false;
         loop {

@@ -35,12 +35,44 @@ impl Store {
         // Under the lock, because another process may have deleted it and made a new one since.
         let _lock = self.internal_lock(&path.to_string_lossy()).ok()?;
         if !self.is_sound(&path) {
-            let grave = Scratch::create(&self.tmp()).ok()?;
-            let moved = fs::rename(&path, grave.path().join("tree"));
-            moved.or_else(|_| remove_all(&path).map_err(|error| error.source)).ok()?;
-            drop(fs::remove_file(mark(&path)));
+            self.bury(&path).ok()?;
         }
         is_dir(&path).then_some(path)
+    }
+
+    /// Removes a tree that is not what its index says. A build that has it mounted keeps its files until it ends.
+    pub fn remove_tree(&self, domain: &str, layer: &DiffId) -> Result<(), Error> {
+        let path = self.tree_path(domain, layer);
+        let _lock = self.internal_lock(&path.to_string_lossy())?;
+        if is_dir(&path) { self.bury(&path) } else { Ok(()) }
+    }
+
+    /// Takes the name from a tree, then deletes what is in it.
+    fn bury(&self, path: &Path) -> Result<(), Error> {
+        let grave = Scratch::create(&self.tmp())?;
+        if fs::rename(path, grave.path().join("tree")).is_err() {
+            remove_all(path)?;
+        }
+        drop(fs::remove_file(mark(path)));
+        Ok(())
+    }
+
+    /// The directory of a cache mount, made with that mode and owner if it is not there. `name` tells it from others of
+    /// the domain; any text will do.
+    pub fn cache_mount(&self, domain: &str, name: &str, mode: u32, uid: u32, gid: u32) -> Result<PathBuf, Error> {
+        let path = self.root.join("mounts").join(file_name(domain)).join(file_name(name));
+        let _lock = self.internal_lock(&path.to_string_lossy())?;
+        if is_dir(&path) {
+            return Ok(path);
+        }
+        make_dir(path.parent().unwrap_or(&self.root))?;
+        let scratch = self.scratch()?;
+        let fresh = scratch.path().join("mount");
+        fs::create_dir(&fresh).map_err(PathError::new("create", &fresh))?;
+        std::os::unix::fs::chown(&fresh, Some(uid), Some(gid)).map_err(PathError::new("chown", &fresh))?;
+        fs::set_permissions(&fresh, std::os::unix::fs::PermissionsExt::from_mode(mode)).map_err(PathError::new("chmod", &fresh))?;
+        fs::rename(&fresh, &path).map_err(PathError::new("rename", &path))?;
+        Ok(path)
     }
 
     /// An empty directory under `tmp/`, locked while the value lives, removed when dropped.

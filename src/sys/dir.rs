@@ -102,6 +102,12 @@ fn one<'a>(op: &'static str, name: &'a [u8]) -> Result<&'a OsStr> {
     Ok(OsStr::from_bytes(name))
 }
 
+/// Makes a directory at a host path that is ours, and opens it.
+pub fn make_root(path: &Path) -> Result<OwnedFd> {
+    rustix::fs::mkdirat(CWD, path, Mode::from_raw_mode(0o755)).map_err(PathError::new("create", path))?;
+    open_root(path)
+}
+
 /// Opens a directory by a host path that the user gave: links are followed.
 pub fn open_root(path: &Path) -> Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;

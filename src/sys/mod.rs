@@ -6,6 +6,8 @@ mod clock;
 pub mod dir;
 mod error;
 mod namespace;
+mod poll;
+pub mod signals;
 mod spawn;
 
 pub use clock::now;
@@ -13,4 +15,5 @@ pub use error::PathError;
 pub use namespace::{
     child_signals, leave_session_keyring, own_program, raise_loopback, set_hostname, set_mount_attributes, unshare_user_and_mounts,
 };
+pub use poll::is_ready;
 pub use spawn::{Child, Launch, Namespaces, Program, Stage, as_standard, inherited_fd};

@@ -1,5 +1,7 @@
 //! The public error: what kind it is, what it says, what to do, and the exit code.
 
+mod convert;
+
 use std::fmt;
 
 use crate::diag::Diagnostic;
@@ -64,15 +66,17 @@ impl Error {
         Self { places, ..Self::new(kind, "") }
     }
 
+    /// An error of a room beneath: its words are the headline, its sources the causes.
+    pub fn of(kind: Kind, error: &dyn std::error::Error) -> Self {
+        let mut public = Self::new(kind, error.to_string());
+        public.causes.extend(std::iter::successors(error.source(), |next| next.source()).map(ToString::to_string));
+        public
+    }
+
     /// Adds what lies beneath, with its own sources.
     #[must_use]
     pub fn because(mut self, cause: &dyn std::error::Error) -> Self {
-        self.causes.push(cause.to_string());
-        let mut source = cause.source();
-        while let Some(next) = source {
-            self.causes.push(next.to_string());
-            source = next.source();
-        }
+        self.causes.extend(std::iter::successors(Some(cause), |next| next.source()).map(ToString::to_string));
         self
     }
 

@@ -1,0 +1,215 @@
+//! The command line as clap reads it: first what was written, then (in `request`) what it means.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Turns a Dockerfile into an OCI image: no daemon, no root.
+#[derive(Debug, Parser)]
+#[command(name = "lapstrake", version, about, max_term_width = 120)]
+pub(super) struct Cli {
+    /// What applies to every command.
+    #[command(flatten)]
+    pub(super) global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+/// What applies to every command.
+#[derive(Debug, Args)]
+pub(super) struct Global {
+    /// The store [default: $XDG_DATA_HOME/lapstrake]
+    #[arg(long, global = true, env = "LAPSTRAKE_ROOT", value_name = "DIR")]
+    pub(super) root: Option<PathBuf>,
+    /// The configuration [default: $XDG_CONFIG_HOME/lapstrake/config.toml]
+    #[arg(long, global = true, env = "LAPSTRAKE_CONFIG", value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
+    /// How steps are isolated; `none` refuses to run any
+    #[arg(long, global = true, value_enum, default_value_t = Driver::Auto)]
+    pub(super) driver: Driver,
+}
+
+/// How steps are isolated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Driver {
+    /// What works.
+    Auto,
+    /// User namespaces with a full map of ids.
+    Userns,
+    /// No RUN.
+    None,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Build an image from a Dockerfile
+    Build(Box<Build>),
+    /// Fetch an image from a registry into the store
+    Pull {
+        /// The image
+        reference: String,
+        /// For this platform, not the host's
+        #[arg(long)]
+        platform: Option<String>,
+        /// Print only the digest
+        #[arg(short, long)]
+        quiet: bool,
+    },
+    /// Send an image from the store to a registry
+    Push {
+        /// The image
+        reference: String,
+        /// All tags of the repository that the store has
+        #[arg(long)]
+        all_tags: bool,
+        /// Print only the digest
+        #[arg(short, long)]
+        quiet: bool,
+    },
+    /// Give an image of the store another name
+    Tag {
+        /// The image
+        source: String,
+        /// The new name
+        target: String,
+    },
+    /// List the images of the store
+    Images {
+        /// Only ids
+        #[arg(short, long)]
+        quiet: bool,
+        /// With digests
+        #[arg(long)]
+        digests: bool,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Read images from an archive or an OCI layout into the store
+    Load {
+        /// A docker archive, an OCI archive or an OCI layout directory [default: standard input]
+        #[arg(short, long)]
+        input: Option<PathBuf>,
+        /// Name the image (the archive must hold one)
+        #[arg(short, long, value_name = "NAME")]
+        tag: Option<String>,
+        /// Print only ids
+        #[arg(short, long)]
+        quiet: bool,
+    },
+    /// Make an image of a root file system's tar
+    Import {
+        /// The tar, compressed or not; `-` is standard input
+        file: PathBuf,
+        /// The image's name
+        reference: String,
+        /// A Dockerfile instruction for its config (CMD, ENV, ENTRYPOINT, …)
+        #[arg(short, long, value_name = "INSTRUCTION")]
+        change: Vec<String>,
+    },
+    /// Show what a Dockerfile is read as
+    Parse {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+        /// The Dockerfile; `-` is standard input
+        file: PathBuf,
+    },
+}
+
+/// `lapstrake build`
+#[derive(Debug, Args)]
+pub(super) struct Build {
+    /// A directory, or `-` for a Dockerfile on standard input
+    pub(super) context: Option<String>,
+    /// The Dockerfile; `-` is standard input [default: CONTEXT/Dockerfile]
+    #[arg(short, long, value_name = "PATH")]
+    pub(super) file: Option<PathBuf>,
+    /// Name the image (repeatable)
+    #[arg(short, long = "tag", value_name = "NAME[:TAG]")]
+    pub(super) tags: Vec<String>,
+    /// Build up to this stage
+    #[arg(long, value_name = "STAGE")]
+    pub(super) target: Option<String>,
+    /// The value of an ARG; without one, the environment's
+    #[arg(long = "build-arg", value_name = "K[=V]")]
+    pub(super) build_args: Vec<String>,
+    /// Another context: NAME=DIR, NAME=oci-layout://PATH[:TAG], NAME=docker-image://REF
+    #[arg(long = "build-context", value_name = "NAME=VALUE")]
+    pub(super) build_contexts: Vec<String>,
+    /// A secret for RUN --mount=type=secret: id=ID[,src=PATH|,env=VAR]
+    #[arg(long = "secret", value_name = "SPEC")]
+    pub(super) secrets: Vec<String>,
+    /// The platform of the image [default: the host's]
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    pub(super) platform: Vec<String>,
+    /// A label of the image
+    #[arg(long = "label", value_name = "K=V")]
+    pub(super) labels: Vec<String>,
+    /// A line of /etc/hosts for the steps
+    #[arg(long = "add-host", value_name = "NAME:IP")]
+    pub(super) add_hosts: Vec<String>,
+    /// The network of the steps; the default is the host's
+    #[arg(long, value_name = "MODE", default_value = "default")]
+    pub(super) network: String,
+    /// Do every step anew
+    #[arg(long)]
+    pub(super) no_cache: bool,
+    /// Do the steps of these stages anew
+    #[arg(long, value_name = "STAGES", value_delimiter = ',')]
+    pub(super) no_cache_filter: Vec<String>,
+    /// Ask the registry for base images first
+    #[arg(long)]
+    pub(super) pull: bool,
+    /// Where the image goes: type=oci|docker|tar|local|registry|image|cacheonly[,dest=PATH][,name=REF]…
+    #[arg(short, long = "output", value_name = "SPEC")]
+    pub(super) outputs: Vec<String>,
+    /// The same as --output=type=registry
+    #[arg(long)]
+    pub(super) push: bool,
+    /// The image goes to the local store
+    #[arg(long)]
+    pub(super) load: bool,
+    /// Write the config's digest to a file
+    #[arg(long, value_name = "PATH")]
+    pub(super) iidfile: Option<PathBuf>,
+    /// Write what was built to a file, as JSON
+    #[arg(long, value_name = "PATH")]
+    pub(super) metadata_file: Option<PathBuf>,
+    /// How progress is shown
+    #[arg(long, value_enum, default_value_t = ProgressForm::Auto)]
+    pub(super) progress: ProgressForm,
+    /// Print only the config's digest
+    #[arg(short, long)]
+    pub(super) quiet: bool,
+    /// Only `false`: attestations are not built
+    #[arg(long, value_name = "BOOL")]
+    pub(super) provenance: Option<String>,
+    /// Only `false`: attestations are not built
+    #[arg(long, value_name = "BOOL")]
+    pub(super) sbom: Option<String>,
+    /// Means nothing here: there are no intermediate containers
+    #[arg(long, hide = true)]
+    pub(super) rm: bool,
+    /// Means nothing here: there are no intermediate containers
+    #[arg(long, hide = true)]
+    pub(super) force_rm: bool,
+    /// Means nothing here: the context is not sent anywhere
+    #[arg(long, hide = true)]
+    pub(super) compress: bool,
+}
+
+/// How progress is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum ProgressForm {
+    /// Plain.
+    Auto,
+    /// Line by line.
+    Plain,
+    /// Only what a failing step printed.
+    Quiet,
+    /// Nothing.
+    None,
+}

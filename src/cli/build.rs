@@ -1,0 +1,107 @@
+//! `lapstrake build`.
+
+use std::io::{self, Write as _};
+
+use super::{
+    Failure,
+    args::{Build, ProgressForm},
+    progress::{Form, Progress},
+    report, request,
+    surroundings::Surroundings,
+};
+use crate::{
+    diag::Source,
+    engine::Event,
+    error::{Error, Kind},
+    front::{self, Built, Cancel, Session},
+    image::Image,
+};
+
+/// Builds, and says where the image is.
+pub(super) fn run(args: Build, around: &Surroundings, cancel: &Cancel) -> Result<(), Failure> {
+    let (dockerfile, request) = request::of(&args, around.namespaces)?;
+    let text = front::read_dockerfile(&dockerfile)?;
+    let store = around.store()?;
+    let session = Session { store: &store, registries: &around.registries, cancel };
+    let form = form(&args);
+    let mut progress = Progress::new(form, io::stderr());
+    legacy(&args, &mut progress);
+    progress.line("steps run in user namespaces on the host's network, unless they ask for none");
+    let source = &text.source;
+    let mut event = |event: Event| show(&mut progress, form, source, &event);
+    let built = front::build(&request, &text, &session, &mut event, &mut io::stdout());
+    let built = built.map_err(|error| Failure { error, source: Some(source.clone()) })?;
+    finish(&args, form, &built).map_err(Failure::from)
+}
+
+fn show(progress: &mut Progress<io::Stderr>, form: Form, source: &Source, event: &Event) {
+    match event {
+        Event::Warning { diagnostic } if form == Form::Plain => report::warning(source, diagnostic),
+        other => progress.show(other),
+    }
+}
+
+fn form(args: &Build) -> Form {
+    match args.progress {
+        _ if args.quiet => Form::Quiet,
+        ProgressForm::Auto | ProgressForm::Plain => Form::Plain,
+        ProgressForm::Quiet => Form::Quiet,
+        ProgressForm::None => Form::None,
+    }
+}
+
+/// Flags of Docker that mean nothing here are accepted, with one note.
+fn legacy(args: &Build, progress: &mut Progress<io::Stderr>) {
+    let given: Vec<&str> = [("--rm", args.rm), ("--force-rm", args.force_rm), ("--compress", args.compress)]
+        .into_iter()
+        .filter(|(_, given)| *given)
+        .map(|(flag, _)| flag)
+        .collect();
+    if !given.is_empty() {
+        progress.line(&format!("note: {} means nothing to lapstrake", given.join(" and ")));
+    }
+}
+
+/// Writes what says which image it is.
+fn finish(args: &Build, form: Form, built: &Built) -> Result<(), Error> {
+    let Some((_, image)) = built.images.first() else { return Err(Error::new(Kind::Bug, "a build without an image")) };
+    if let Some(path) = &args.iidfile {
+        write_whole(path, image.config_digest.to_string().as_bytes())?;
+    }
+    if let Some(path) = &args.metadata_file {
+        write_whole(path, &metadata(args, image)?)?;
+    }
+    if args.quiet {
+        let printed = writeln!(io::stdout(), "{}", image.config_digest);
+        printed.map_err(|error| Error::new(Kind::Environment, "cannot write to standard output").because(&error))?;
+    }
+    if form == Form::Plain {
+        let _lost_terminal = writeln!(io::stderr(), "built {} in {}", image.manifest.digest, built.places.join(", "));
+    }
+    Ok(())
+}
+
+/// What buildx writes to `--metadata-file`.
+fn metadata(args: &Build, image: &Image) -> Result<Vec<u8>, Error> {
+    let mut fields = serde_json::Map::new();
+    drop(fields.insert("containerimage.config.digest".into(), image.config_digest.to_string().into()));
+    drop(fields.insert("containerimage.digest".into(), image.manifest.digest.to_string().into()));
+    let descriptor =
+        serde_json::to_value(&image.manifest).map_err(|error| Error::new(Kind::Bug, "a descriptor is no JSON").because(&error))?;
+    drop(fields.insert("containerimage.descriptor".into(), descriptor));
+    if !args.tags.is_empty() {
+        drop(fields.insert("image.name".into(), args.tags.join(",").into()));
+    }
+    serde_json::to_vec_pretty(&fields).map_err(|error| Error::new(Kind::Bug, "metadata are no JSON").because(&error))
+}
+
+/// A file with these bytes, whole or not at all.
+fn write_whole(path: &std::path::Path, bytes: &[u8]) -> Result<(), Error> {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(format!(".{}.tmp", std::process::id()));
+    let written = std::fs::write(&beside, bytes).and_then(|()| std::fs::rename(&beside, path));
+    written.map_err(|error| {
+        let _never_was = std::fs::remove_file(&beside);
+        Error::new(Kind::Request, format!("cannot write `{}`", path.display())).because(&error)
+    })
+}

@@ -1,0 +1,161 @@
+//! `--output`: `type=oci,dest=PATH,…` as buildx reads it.
+
+use std::path::PathBuf;
+
+use crate::{
+    error::{Error, Kind},
+    front::{Place, Sink, SinkKind},
+    layer::Compression,
+    oci::Reference,
+};
+
+/// What was written, before it means something.
+#[derive(Debug, Default)]
+struct Fields {
+    kind: Option<String>,
+    dest: Option<String>,
+    names: Vec<Reference>,
+    tar: Option<bool>,
+    push: bool,
+    compression: Option<String>,
+    level: Option<i32>,
+    force: bool,
+    oci_types: Option<bool>,
+}
+
+/// Reads one value of `--output`.
+pub(super) fn parse(text: &str) -> Result<Vec<Sink>, Error> {
+    if text == "-" {
+        return Ok(vec![Sink::plain(SinkKind::Tar(Place::Stdout))]);
+    }
+    if !text.contains('=') {
+        return Ok(vec![Sink::plain(SinkKind::Local(PathBuf::from(text)))]);
+    }
+    let fields = read(text)?;
+    let kind = sink_kind(&fields)?;
+    let docker_types = match (fields.oci_types, &kind) {
+        (Some(oci), _) => !oci,
+        (None, _) => false,
+    };
+    let sink =
+        Sink { kind, names: fields.names.clone(), compression: compression(&fields)?, force_compression: fields.force, docker_types };
+    let mut sinks = vec![sink.clone()];
+    if fields.push && sink.kind != SinkKind::Registry {
+        sinks.push(Sink { kind: SinkKind::Registry, ..sink });
+    }
+    Ok(sinks)
+}
+
+fn usage(text: String) -> Error {
+    Error::new(Kind::Usage, text).help("the form is `type=oci|docker|tar|local|registry|image|cacheonly[,dest=PATH][,name=REF]`")
+}
+
+fn read(text: &str) -> Result<Fields, Error> {
+    let mut fields = Fields::default();
+    for field in text.split(',') {
+        let (key, value) = field.split_once('=').ok_or_else(|| usage(format!("`{field}` in --output is not of the form key=value")))?;
+        match key.trim().to_ascii_lowercase().as_str() {
+            "type" => fields.kind = Some(value.to_owned()),
+            "dest" => fields.dest = Some(value.to_owned()),
+            "name" => {
+                fields.names.push(value.parse().map_err(|error: crate::oci::BadReference| Error::new(Kind::Usage, error.to_string()))?)
+            }
+            "tar" => fields.tar = Some(boolean(key, value)?),
+            "push" => fields.push = boolean(key, value)?,
+            "compression" => fields.compression = Some(value.to_owned()),
+            "compression-level" => {
+                fields.level = Some(value.parse().map_err(|_not_a_number| usage(format!("`{value}` is not a compression level")))?);
+            }
+            "force-compression" => fields.force = boolean(key, value)?,
+            "oci-mediatypes" => fields.oci_types = Some(boolean(key, value)?),
+            other => return Err(usage(format!("lapstrake cannot honour `{other}` in --output"))),
+        }
+    }
+    Ok(fields)
+}
+
+fn boolean(key: &str, value: &str) -> Result<bool, Error> {
+    match value.to_ascii_lowercase().as_str() {
+        "true" | "1" | "t" => Ok(true),
+        "false" | "0" | "f" => Ok(false),
+        _ => Err(usage(format!("`{key}` in --output is true or false, not `{value}`"))),
+    }
+}
+
+fn sink_kind(fields: &Fields) -> Result<SinkKind, Error> {
+    let place = |kind: &str| match fields.dest.as_deref() {
+        Some("-") => Ok(Place::Stdout),
+        Some(path) => Ok(Place::File(PathBuf::from(path))),
+        None => Err(usage(format!("`type={kind}` in --output needs `dest=PATH`"))),
+    };
+    let directory = |kind: &str| match place(kind)? {
+        Place::File(path) => Ok(path),
+        Place::Stdout => Err(usage(format!("`type={kind}` in --output writes a directory: `dest=-` is none"))),
+    };
+    let kind = fields.kind.as_deref().ok_or_else(|| usage("--output needs `type=`".to_owned()))?;
+    match (kind, fields.tar) {
+        ("oci", Some(false)) => directory(kind).map(SinkKind::OciDir),
+        ("oci", _) => place(kind).map(SinkKind::OciTar),
+        ("docker", Some(false)) => Err(usage("`type=docker` is an archive: `tar=false` has no meaning for it".to_owned())),
+        ("docker", _) if fields.dest.is_none() => Ok(SinkKind::Store),
+        ("docker", _) => place(kind).map(SinkKind::DockerArchive),
+        ("tar", _) => place(kind).map(SinkKind::Tar),
+        ("local", _) => directory(kind).map(SinkKind::Local),
+        ("registry", _) => Ok(SinkKind::Registry),
+        ("image", _) => Ok(SinkKind::Store),
+        ("cacheonly", _) => Ok(SinkKind::CacheOnly),
+        (other, _) => Err(usage(format!("`{other}` is no type of --output"))),
+    }
+}
+
+fn compression(fields: &Fields) -> Result<Option<Compression>, Error> {
+    let level = |default: i32, highest: i32| match fields.level {
+        Some(level) if !(0..=highest).contains(&level) => Err(usage(format!("a compression level is 0 to {highest}, not {level}"))),
+        Some(level) => Ok(level),
+        None => Ok(default),
+    };
+    match fields.compression.as_deref() {
+        None if fields.level.is_some() => gzip(level(6, 9)?).map(Some),
+        None => Ok(None),
+        Some("gzip") => gzip(level(6, 9)?).map(Some),
+        Some("zstd") => Ok(Some(Compression::Zstd(level(3, 22)?))),
+        Some("uncompressed") => Ok(Some(Compression::Uncompressed)),
+        Some(other) => Err(usage(format!("`{other}` is no compression that lapstrake writes: gzip, zstd or uncompressed"))),
+    }
+}
+
+fn gzip(level: i32) -> Result<Compression, Error> {
+    u32::try_from(level).map(Compression::Gzip).map_err(|_negative| usage(format!("{level} is no level of gzip")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bare_path_is_a_directory_and_a_dash_a_tar() {
+        assert_eq!(parse("out").unwrap(), [Sink::plain(SinkKind::Local("out".into()))]);
+        assert_eq!(parse("-").unwrap(), [Sink::plain(SinkKind::Tar(Place::Stdout))]);
+    }
+
+    #[test]
+    fn an_oci_layout_is_a_tar_unless_it_is_said_otherwise() {
+        assert_eq!(parse("type=oci,dest=a.tar").unwrap(), [Sink::plain(SinkKind::OciTar(Place::File("a.tar".into())))]);
+        assert_eq!(parse("type=oci,tar=false,dest=a").unwrap(), [Sink::plain(SinkKind::OciDir("a".into()))]);
+    }
+
+    #[test]
+    fn what_cannot_be_honoured_is_an_error_that_names_it() {
+        for (text, word) in [
+            ("type=oci", "dest=PATH"),
+            ("type=oci,dest=a,rewrite-timestamp=true", "rewrite-timestamp"),
+            ("type=floppy,dest=a", "floppy"),
+            ("dest=a", "type="),
+            ("type=oci,dest=a,tar=maybe", "maybe"),
+        ] {
+            let error = parse(text).unwrap_err();
+            assert_eq!(error.kind, Kind::Usage);
+            assert!(error.headline.contains(word), "{text}: {}", error.headline);
+        }
+    }
+}

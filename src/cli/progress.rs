@@ -1,0 +1,167 @@
+//! Progress as text: what the events look like. `plain` has the form of BuildKit's, because people grep it.
+
+use std::{
+    collections::BTreeMap,
+    io::{self, Write},
+    time::Instant,
+};
+
+use crate::engine::{Event, How, StepInfo};
+
+/// Which form.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    /// Line by line.
+    Plain,
+    /// Nothing, unless a step fails: then what it printed.
+    Quiet,
+    /// Nothing at all.
+    None,
+}
+
+/// The most of a step's output that quiet progress keeps for the case that it fails.
+const TAIL: usize = 64 * 1024;
+
+/// Writes events as they come.
+pub(super) struct Progress<W> {
+    form: Form,
+    to: W,
+    steps: Vec<StepInfo>,
+    running: BTreeMap<usize, Running>,
+    transfers: BTreeMap<String, Instant>,
+}
+
+/// A step that runs: when it began, and what it printed that is not shown yet.
+struct Running {
+    since: Instant,
+    pending: Vec<u8>,
+}
+
+impl<W: Write> Progress<W> {
+    /// Nothing has happened.
+    pub(super) fn new(form: Form, to: W) -> Self {
+        Self { form, to, steps: Vec::new(), running: BTreeMap::new(), transfers: BTreeMap::new() }
+    }
+
+    /// Shows an event. A terminal that is gone is no reason to stop a build.
+    pub(super) fn show(&mut self, event: &Event) {
+        let _lost_terminal: io::Result<()> = match self.form {
+            Form::Plain => self.plain(event),
+            Form::Quiet => self.quiet(event),
+            Form::None => Ok(()),
+        };
+    }
+
+    /// Shows a line that belongs to no step.
+    pub(super) fn line(&mut self, text: &str) {
+        if self.form == Form::Plain {
+            let _lost_terminal = writeln!(self.to, "{text}");
+        }
+    }
+
+    fn plain(&mut self, event: &Event) -> io::Result<()> {
+        match event {
+            Event::Planned { steps } => self.steps.clone_from(steps),
+            Event::Started { step } => {
+                drop(self.running.insert(*step, Running { since: Instant::now(), pending: Vec::new() }));
+                let title = self.title(*step);
+                writeln!(self.to, "#{} {title}", step + 1)?;
+            }
+            Event::Missed { step, reasons } => {
+                for reason in reasons.iter().take(4) {
+                    writeln!(self.to, "#{} not cached: {}", step + 1, visible(reason.as_bytes()))?;
+                }
+            }
+            Event::Output { step, bytes, .. } => self.output(*step, bytes)?,
+            Event::Finished { step, how, millis } => self.finished(*step, *how, *millis)?,
+            Event::Note { text } => writeln!(self.to, "   {text}")?,
+            Event::Transfer { what, done, total } => self.transfer(what, *done, *total)?,
+            // Drawn with the Dockerfile beside it, by who has it.
+            Event::Warning { .. } => {}
+        }
+        self.to.flush()
+    }
+
+    fn title(&self, step: usize) -> String {
+        self.steps.get(step).map_or_else(String::new, |info| {
+            let first = info.shown.lines().next().unwrap_or_default();
+            format!("[{} {}/{}] {}", info.stage, info.number, info.of, visible(first.as_bytes()))
+        })
+    }
+
+    fn output(&mut self, step: usize, bytes: &[u8]) -> io::Result<()> {
+        let Some(running) = self.running.get_mut(&step) else { return Ok(()) };
+        running.pending.extend_from_slice(bytes);
+        let seconds = running.since.elapsed().as_secs_f32();
+        while let Some(end) =
+            running.pending.iter().position(|byte| *byte == b'\n').or_else(|| (running.pending.len() > TAIL).then(|| TAIL))
+        {
+            let line: Vec<u8> = running.pending.drain(..=end).collect();
+            writeln!(self.to, "#{} {seconds:.3} {}", step + 1, visible(line.strip_suffix(b"\n").unwrap_or(&line)))?;
+        }
+        Ok(())
+    }
+
+    fn finished(&mut self, step: usize, how: How, millis: u64) -> io::Result<()> {
+        if let Some(rest) = self.running.remove(&step).filter(|running| !running.pending.is_empty()) {
+            writeln!(self.to, "#{} {:.3} {}", step + 1, rest.since.elapsed().as_secs_f32(), visible(&rest.pending))?;
+        }
+        let seconds = std::time::Duration::from_millis(millis).as_secs_f32();
+        match how {
+            How::Cached => writeln!(self.to, "#{} CACHED", step + 1),
+            How::Done => writeln!(self.to, "#{} DONE {seconds:.1}s", step + 1),
+            How::Failed => writeln!(self.to, "#{} ERROR after {seconds:.1}s", step + 1),
+        }
+    }
+
+    /// A line when it begins, each second, and at the end.
+    fn transfer(&mut self, what: &str, done: u64, total: u64) -> io::Result<()> {
+        let now = Instant::now();
+        let due = self.transfers.get(what).is_none_or(|last| now.duration_since(*last).as_secs() >= 1);
+        if done >= total {
+            drop(self.transfers.remove(what));
+        } else if due {
+            drop(self.transfers.insert(what.to_owned(), now));
+        }
+        if due || done >= total { writeln!(self.to, "   {what} {done} / {total} bytes") } else { Ok(()) }
+    }
+
+    /// Keeps what a step prints, and shows it only if the step fails.
+    fn quiet(&mut self, event: &Event) -> io::Result<()> {
+        match event {
+            Event::Started { step } => drop(self.running.insert(*step, Running { since: Instant::now(), pending: Vec::new() })),
+            Event::Output { step, bytes, .. } => {
+                if let Some(running) = self.running.get_mut(step) {
+                    running.pending.extend_from_slice(bytes);
+                    let excess = running.pending.len().saturating_sub(TAIL);
+                    drop(running.pending.drain(..excess));
+                }
+            }
+            Event::Finished { step, how, .. } => {
+                if let (Some(running), How::Failed) = (self.running.remove(step), how) {
+                    for line in running.pending.split_inclusive(|byte| *byte == b'\n') {
+                        writeln!(self.to, "{}", visible(line.strip_suffix(b"\n").unwrap_or(line)))?;
+                    }
+                }
+            }
+            Event::Planned { .. } | Event::Missed { .. } | Event::Note { .. } | Event::Transfer { .. } | Event::Warning { .. } => {}
+        }
+        self.to.flush()
+    }
+}
+
+/// Bytes of a step or of a name as text for a terminal: control sequences can do no harm, tabs stay.
+pub(super) fn visible(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes);
+    let mut shown = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '\t' => shown.push('\t'),
+            '\r' => {}
+            '\u{1b}' => shown.push('␛'),
+            other if other.is_control() => shown.extend(other.escape_default()),
+            other => shown.push(other),
+        }
+    }
+    shown
+}

@@ -1,0 +1,39 @@
+//! Errors as the user sees them, on standard error.
+
+use std::{
+    io::{self, Write as _},
+    process::ExitCode,
+};
+
+use super::progress::visible;
+use crate::{
+    diag::{self, Diagnostic, Source},
+    error::Error,
+};
+
+/// Shows an error: its places in order, or its headline with what lies beneath it. Returns its exit code.
+pub(super) fn error(error: &Error, source: Option<&Source>) -> ExitCode {
+    let mut text = String::new();
+    if let (Some(source), false) = (source, error.places.is_empty()) {
+        for place in &error.places {
+            text.push_str(&diag::render(source, place));
+        }
+    } else {
+        text.push_str("error: ");
+        text.push_str(&visible(error.to_string().as_bytes()));
+        text.push('\n');
+    }
+    if let Some(help) = &error.help {
+        text.push_str("  = help: ");
+        text.push_str(&visible(help.as_bytes()));
+        text.push('\n');
+    }
+    // A terminal that is gone cannot be told.
+    let _lost_terminal = io::stderr().lock().write_all(text.as_bytes());
+    ExitCode::from(error.kind.exit_code())
+}
+
+/// Shows a warning.
+pub(super) fn warning(source: &Source, diagnostic: &Diagnostic) {
+    let _lost_terminal = io::stderr().lock().write_all(diag::render(source, diagnostic).as_bytes());
+}

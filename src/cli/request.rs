@@ -1,0 +1,246 @@
+//! `lapstrake build`: what was written, as what it means.
+
+use std::{
+    collections::BTreeMap,
+    io::Read as _,
+    path::{Path, PathBuf},
+};
+
+use super::{args::Build, output_spec, surroundings::variable};
+use crate::{
+    error::{Error, Kind},
+    front::{DockerfileFrom, NamedContext, Request, Secret, Sink, SinkKind},
+    oci::{Platform, Reference},
+    plan::{self, NetworkMode},
+};
+
+/// The Dockerfile's place and the build.
+pub(super) fn of(args: &Build, namespaces: bool) -> Result<(DockerfileFrom, Request), Error> {
+    let (dockerfile, context) = inputs(args)?;
+    let mut no_cache = args.no_cache_filter.clone();
+    if args.no_cache {
+        no_cache.push(String::new());
+    }
+    attestations(args)?;
+    let contexts = args.build_contexts.iter().map(|text| named_context(text)).collect::<Result<BTreeMap<_, _>, _>>()?;
+    let request = Request {
+        context,
+        plan: plan_request(args, &contexts)?,
+        contexts,
+        secrets: args.secrets.iter().map(|text| secret(text)).collect::<Result<_, _>>()?,
+        no_cache,
+        pull: args.pull,
+        hosts: args.add_hosts.iter().map(|text| host(text)).collect::<Result<_, _>>()?,
+        namespaces,
+        tags: args.tags.iter().map(|text| name(text)).collect::<Result<_, _>>()?,
+        outputs: outputs(args)?,
+    };
+    Ok((dockerfile, request))
+}
+
+fn usage(text: impl Into<String>) -> Error {
+    Error::new(Kind::Usage, text)
+}
+
+fn name(text: &str) -> Result<Reference, Error> {
+    text.parse().map_err(|error: crate::oci::BadReference| usage(error.to_string()))
+}
+
+/// Where the Dockerfile and the context are.
+fn inputs(args: &Build) -> Result<(DockerfileFrom, Option<PathBuf>), Error> {
+    let Some(context) = args.context.as_deref() else {
+        return Err(usage("the build has no context")
+            .help("name the directory to build from: for this one it is `.`, as in `lapstrake build -t name .`"));
+    };
+    if ["http://", "https://", "git://", "git@", "github.com/"].iter().any(|start| context.starts_with(start)) {
+        return Err(Error::new(Kind::Request, format!("lapstrake cannot fetch the context `{}` itself", without_userinfo(context)))
+            .help("fetch or clone it, and name the directory"));
+    }
+    let from_stdin = args.file.as_deref() == Some(Path::new("-"));
+    if context == "-" {
+        if from_stdin {
+            return Err(usage("standard input cannot be the Dockerfile and the context at once"));
+        }
+        let text = stdin()?;
+        if looks_like_archive(&text) {
+            return Err(Error::new(Kind::Request, "lapstrake cannot read a context from a tar on standard input")
+                .help("unpack it, and name the directory"));
+        }
+        if args.file.is_some() {
+            return Err(usage("with `-` as its context, the Dockerfile itself comes from standard input: leave `-f` out"));
+        }
+        return Ok((DockerfileFrom::Text(text), None));
+    }
+    let dir = PathBuf::from(context);
+    let dockerfile = match &args.file {
+        None => DockerfileFrom::Context(dir.clone()),
+        Some(_) if from_stdin => DockerfileFrom::Text(stdin()?),
+        Some(path) => DockerfileFrom::File(path.clone()),
+    };
+    Ok((dockerfile, Some(dir)))
+}
+
+/// A URL as messages may show it.
+fn without_userinfo(url: &str) -> String {
+    match (url.find("://"), url.find('@')) {
+        (Some(scheme), Some(at)) if scheme < at => {
+            format!("{}{}", url.get(..scheme + 3).unwrap_or_default(), url.get(at + 1..).unwrap_or_default())
+        }
+        _ => url.to_owned(),
+    }
+}
+
+fn stdin() -> Result<Vec<u8>, Error> {
+    let mut bytes = Vec::new();
+    let read = std::io::stdin().lock().take(16 << 20).read_to_end(&mut bytes);
+    read.map_err(|error| Error::new(Kind::Environment, "cannot read standard input").because(&error))?;
+    Ok(bytes)
+}
+
+/// Is it a tar, plain or compressed?
+fn looks_like_archive(bytes: &[u8]) -> bool {
+    let magic: [&[u8]; 4] = [b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd"];
+    magic.iter().any(|magic| bytes.starts_with(magic)) || bytes.get(257..262) == Some(b"ustar")
+}
+
+fn plan_request(args: &Build, contexts: &BTreeMap<String, NamedContext>) -> Result<plan::Request, Error> {
+    let platform = match args.platform.as_slice() {
+        [] => None,
+        [one] if !one.contains(',') => Some(one.parse::<Platform>().map_err(|error| usage(error.to_string()))?),
+        _ => return Err(usage("one platform is built at a time").help("build each platform by itself")),
+    };
+    let network = match args.network.as_str() {
+        "default" => NetworkMode::Default,
+        "host" => NetworkMode::Host,
+        "none" => NetworkMode::None,
+        other => return Err(usage(format!("`{other}` is no network: default, host or none"))),
+    };
+    let mut build_args = BTreeMap::new();
+    for text in &args.build_args {
+        let (key, value) = match text.split_once('=') {
+            Some((key, value)) => (key, Some(value.to_owned())),
+            None => (text.as_str(), variable(text).and_then(|value| value.into_string().ok())),
+        };
+        if key.is_empty() {
+            return Err(usage(format!("`--build-arg {text}` has no name")));
+        }
+        if let Some(value) = value {
+            drop(build_args.insert(key.to_owned(), value));
+        }
+    }
+    let mut labels = BTreeMap::new();
+    for text in &args.labels {
+        let (key, value) = text.split_once('=').unwrap_or((text, ""));
+        drop(labels.insert(key.to_owned(), value.to_owned()));
+    }
+    Ok(plan::Request {
+        target: args.target.clone(),
+        build_args,
+        labels,
+        platform,
+        contexts: contexts.keys().cloned().collect(),
+        network,
+        ..plan::Request::default()
+    })
+}
+
+fn named_context(text: &str) -> Result<(String, NamedContext), Error> {
+    let (key, value) = text
+        .split_once('=')
+        .filter(|(key, value)| !key.is_empty() && !value.is_empty())
+        .ok_or_else(|| usage(format!("`--build-context {text}` is not of the form NAME=VALUE")))?;
+    let context = if let Some(reference) = value.strip_prefix("docker-image://") {
+        NamedContext::Image(name(reference)?)
+    } else if let Some(rest) = value.strip_prefix("oci-layout://") {
+        let (path, selector) = match rest.split_once('@') {
+            Some((path, digest)) => (path, Some(digest)),
+            None => match rest.rsplit_once(':') {
+                Some((path, tag)) if !tag.contains('/') => (path, Some(tag)),
+                _ => (rest, None),
+            },
+        };
+        NamedContext::Layout(PathBuf::from(path), selector.map(str::to_owned))
+    } else if value.contains("://") || value.starts_with("git@") {
+        return Err(Error::new(Kind::Request, format!("lapstrake cannot fetch the context `{}` itself", without_userinfo(value)))
+            .help("fetch or clone it, and name the directory"));
+    } else {
+        NamedContext::Directory(PathBuf::from(value))
+    };
+    Ok((key.to_owned(), context))
+}
+
+fn secret(text: &str) -> Result<(String, Secret), Error> {
+    let (mut id, mut file, mut env, mut kind) = (None, None, None, None);
+    for field in text.split(',') {
+        let (key, value) = field.split_once('=').ok_or_else(|| usage(format!("`{field}` in --secret is not of the form key=value")))?;
+        match key.to_ascii_lowercase().as_str() {
+            "id" => id = Some(value.to_owned()),
+            "src" | "source" => file = Some(value.to_owned()),
+            "env" => env = Some(value.to_owned()),
+            "type" => kind = Some(value.to_owned()),
+            other => {
+                return Err(usage(format!("`{other}` in --secret has no meaning")).help("the form is `id=ID[,src=PATH|,env=VARIABLE]`"));
+            }
+        }
+    }
+    let id = id.filter(|id| !id.is_empty()).ok_or_else(|| usage("--secret needs `id=`"))?;
+    let secret = match (kind.as_deref(), file, env) {
+        (Some("env"), Some(name), None) | (None | Some("env"), None, Some(name)) => of_variable(&id, &name)?,
+        (None | Some("file"), Some(path), None) => Secret::File(PathBuf::from(path)),
+        (None, None, None) => {
+            variable(&id).map_or_else(|| Secret::File(PathBuf::from(&id)), |value| Secret::Value(value.into_encoded_bytes()))
+        }
+        _ => return Err(usage(format!("`--secret {id}` names a file and a variable, or a type that is neither"))),
+    };
+    Ok((id, secret))
+}
+
+fn of_variable(id: &str, name: &str) -> Result<Secret, Error> {
+    let value = variable(name).ok_or_else(|| usage(format!("the variable `{name}` of the secret `{id}` is not set")))?;
+    Ok(Secret::Value(value.into_encoded_bytes()))
+}
+
+/// `NAME:IP` or `NAME=IP` as a line of /etc/hosts.
+fn host(text: &str) -> Result<String, Error> {
+    let (name, address) = text
+        .split_once('=')
+        .or_else(|| text.split_once(':'))
+        .ok_or_else(|| usage(format!("`--add-host {text}` is not of the form NAME:IP")))?;
+    let address: std::net::IpAddr =
+        address.trim_matches(['[', ']']).parse().map_err(|_no_address| usage(format!("`{address}` in --add-host is no IP address")))?;
+    if name.is_empty() || name.contains(char::is_whitespace) {
+        return Err(usage(format!("`{name}` in --add-host is no host name")));
+    }
+    Ok(format!("{address}\t{name}"))
+}
+
+fn attestations(args: &Build) -> Result<(), Error> {
+    for (flag, value) in [("--provenance", &args.provenance), ("--sbom", &args.sbom)] {
+        if value.as_deref().is_some_and(|value| !matches!(value, "false" | "0")) {
+            return Err(Error::new(Kind::Request, format!("lapstrake cannot make attestations: `{flag}` can only be false"))
+                .help(format!("leave `{flag}` out")));
+        }
+    }
+    Ok(())
+}
+
+fn outputs(args: &Build) -> Result<Vec<Sink>, Error> {
+    let mut sinks = Vec::new();
+    for text in &args.outputs {
+        sinks.extend(output_spec::parse(text)?);
+    }
+    if args.push {
+        sinks.push(Sink::plain(SinkKind::Registry));
+    }
+    if args.load {
+        sinks.push(Sink::plain(SinkKind::Store));
+    }
+    let to_stdout = sinks.iter().filter(|sink| sink.writes_to_stdout()).count();
+    if to_stdout > 0 && args.quiet {
+        return Err(usage("`-q` prints the image's id to standard output, and an output goes there too").help("leave one of them out"));
+    }
+    if to_stdout > 1 {
+        return Err(usage("two outputs go to standard output"));
+    }
+    Ok(sinks)
+}

@@ -1,0 +1,81 @@
+//! What a command finds around it: store, registries, home.
+
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+};
+
+use super::{
+    args::{Driver, Global},
+    config,
+};
+use crate::{
+    error::{Error, Kind},
+    front::Registries,
+    registry::Proxies,
+    store::Store,
+};
+
+/// What a command finds around it.
+#[derive(Debug)]
+pub(super) struct Surroundings {
+    root: PathBuf,
+    /// Where registries are and how they are spoken to.
+    pub(super) registries: Registries,
+    /// May user namespaces be entered?
+    pub(super) namespaces: bool,
+}
+
+impl Surroundings {
+    /// Reads the environment; opens nothing.
+    pub(super) fn read(global: &Global) -> Result<Self, Error> {
+        let root = match &global.root {
+            Some(root) => root.clone(),
+            None => default_root(variable("XDG_DATA_HOME"), variable("HOME"))?,
+        };
+        let root =
+            std::path::absolute(&root).map_err(|error| Error::new(Kind::Environment, "the working directory is gone").because(&error))?;
+        let (config, asked_for) = match &global.config {
+            Some(path) => (Some(path.clone()), true),
+            None => (default_config(variable("XDG_CONFIG_HOME"), variable("HOME")), false),
+        };
+        let settings = config.map(|path| config::read(&path, asked_for)).transpose()?.unwrap_or_default();
+        Ok(Self { root, registries: Registries::new(settings, proxies())?, namespaces: global.driver != Driver::None })
+    }
+
+    /// Opens the store.
+    pub(super) fn store(&self) -> Result<Store, Error> {
+        Store::open(&self.root).map_err(Error::from)
+    }
+}
+
+/// A variable of the environment that is not empty.
+#[expect(clippy::disallowed_methods, reason = "the command line is the room that reads the environment")]
+pub(super) fn variable(name: &str) -> Option<OsString> {
+    std::env::var_os(name).filter(|value| !value.is_empty())
+}
+
+fn default_config(config: Option<OsString>, home: Option<OsString>) -> Option<PathBuf> {
+    let dir = config.map(PathBuf::from).or_else(|| home.map(|home| Path::new(&home).join(".config")))?;
+    Some(dir.join("lapstrake/config.toml"))
+}
+
+/// The proxies of the environment; lower case wins, as curl has it.
+fn proxies() -> Proxies {
+    let either = |name: &str| variable(&name.to_ascii_lowercase()).or_else(|| variable(name)).and_then(|value| value.into_string().ok());
+    let none_for = either("NO_PROXY").unwrap_or_default();
+    Proxies {
+        http: either("HTTP_PROXY"),
+        https: either("HTTPS_PROXY"),
+        none_for: none_for.split(',').map(|rule| rule.trim().to_owned()).collect(),
+    }
+}
+
+fn default_root(data: Option<OsString>, home: Option<OsString>) -> Result<PathBuf, Error> {
+    match (data, home) {
+        (Some(data), _) => Ok(Path::new(&data).join("lapstrake")),
+        (None, Some(home)) => Ok(Path::new(&home).join(".local/share/lapstrake")),
+        (None, None) => Err(Error::new(Kind::Environment, "there is no home directory to put the store in")
+            .help("name a directory with `--root DIR` or LAPSTRAKE_ROOT")),
+    }
+}

@@ -1,0 +1,180 @@
+//! A build: the graph run to its end, one step at a time.
+
+use std::{collections::BTreeSet, time::Instant};
+
+use super::{
+    Event, Front, How, Job, StepInfo, copying,
+    graph::{Graph, Node},
+    key::Recipe,
+    running,
+    snapshot::Snapshot,
+    trees::Trees,
+};
+use crate::{
+    cache::{self, Outcome},
+    error::{Error, Kind},
+    image::{self, BaseParts, Image},
+    layer::Compression,
+    oci::{DiffId, Platform},
+    plan::{Action, Plan, Stage, StageId, Start, Step},
+    store::Store,
+};
+
+/// What the steps of one build share.
+pub(super) struct Site<'a> {
+    pub(super) job: &'a Job,
+    pub(super) store: &'a Store,
+    pub(super) front: &'a dyn Front,
+    pub(super) domain: &'a str,
+    pub(super) trees: Trees<'a>,
+    /// For each stage, the state after its last finished step.
+    pub(super) stages: Vec<Snapshot>,
+}
+
+/// A step with what messages and keys need of its surroundings.
+#[derive(Clone, Copy)]
+pub(super) struct At<'a> {
+    pub(super) number: usize,
+    pub(super) node: Node,
+    pub(super) stage: &'a Stage,
+    pub(super) step: &'a Step,
+}
+
+/// Builds the plan's target. The result has one entry for each platform: one, for now.
+pub fn build(job: &Job, store: &Store, domain: &str, front: &dyn Front) -> Result<Vec<(Platform, Image)>, Error> {
+    let plan = &job.plan;
+    let graph = Graph::of(plan);
+    front.event(Event::Planned { steps: graph.nodes().map(|node| info(plan, node)).collect() });
+    let mut site = Site { job, store, front, domain, trees: Trees::new(store, front, domain), stages: Vec::new() };
+    site.stages = vec![Snapshot::default(); plan.stages.len()];
+    let mut done = BTreeSet::new();
+    while let Some((number, node)) = graph.ready(&done) {
+        let (Some(stage), Some(before)) = (plan.stages.get(node.stage.0), before(&site, plan, node)) else { break };
+        let Some(step) = stage.steps.get(node.step) else { break };
+        let after = site.run(At { number, node, stage, step }, before)?;
+        if let Some(state) = site.stages.get_mut(node.stage.0) {
+            *state = after;
+        }
+        let _: bool = done.insert(number);
+    }
+    store.sync()?;
+    let image = finish(&site, plan)?;
+    Ok(vec![(plan.platform.clone(), image)])
+}
+
+fn info(plan: &Plan, node: Node) -> StepInfo {
+    let stage = plan.stages.get(node.stage.0);
+    StepInfo {
+        stage: stage.map(|stage| stage.name.clone()).unwrap_or_default(),
+        number: node.step + 1,
+        of: stage.map_or(0, |stage| stage.steps.len()),
+        shown: stage.and_then(|stage| stage.steps.get(node.step)).map(|step| step.shown.clone()).unwrap_or_default(),
+    }
+}
+
+/// The state that a step begins with.
+fn before(site: &Site<'_>, plan: &Plan, node: Node) -> Option<Snapshot> {
+    if node.step > 0 { site.stages.get(node.stage.0).cloned() } else { start(site, plan, node.stage) }
+}
+
+/// The state that a stage begins with.
+fn start(site: &Site<'_>, plan: &Plan, stage: StageId) -> Option<Snapshot> {
+    match &plan.stages.get(stage.0)?.start {
+        Start::Scratch => Some(Snapshot::default()),
+        Start::Image(image) => Some(Snapshot::of_image(image)),
+        Start::Stage(below) => end(site, plan, *below),
+    }
+}
+
+/// The state of a stage whose steps are all done; a stage may have none.
+pub(super) fn end(site: &Site<'_>, plan: &Plan, stage: StageId) -> Option<Snapshot> {
+    if plan.stages.get(stage.0)?.steps.is_empty() { start(site, plan, stage) } else { site.stages.get(stage.0).cloned() }
+}
+
+fn finish(site: &Site<'_>, plan: &Plan) -> Result<Image, Error> {
+    let state = end(site, plan, plan.target).unwrap_or_default();
+    let config = plan.stages.get(plan.target.0).map(|stage| stage.config.clone()).unwrap_or_default();
+    let base = state.base.as_ref().map(|base| BaseParts { config: &base.config, layers: &base.layers });
+    image::assemble(site.store, base, config, &state.items, &plan.platform).map_err(Error::from)
+}
+
+impl Site<'_> {
+    /// Runs one step, with its events.
+    fn run(&self, at: At<'_>, before: Snapshot) -> Result<Snapshot, Error> {
+        let begun = Instant::now();
+        self.front.event(Event::Started { step: at.number });
+        let result = match &at.step.action {
+            Action::Metadata => Ok((before.with_line(&at.step.history), How::Done)),
+            Action::Workdir { path, user } => copying::workdir(self, at, &before, path, user).map(|made| self.layered(at, before, made)),
+            Action::Copy(copy) => copying::copy(self, at, &before, copy).map(|made| self.layered(at, before, made)),
+            Action::Run(run) => running::run(self, at, &before, run).map(|made| self.layered(at, before, made)),
+        };
+        let how = result.as_ref().map_or(How::Failed, |(_, how)| *how);
+        let millis = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.front.event(Event::Finished { step: at.number, how, millis });
+        result.map(|(after, _)| after)
+    }
+
+    fn layered(&self, at: At<'_>, before: Snapshot, (outcome, how): (Outcome, How)) -> (Snapshot, How) {
+        let blob =
+            self.store.layer_blob(&outcome.diff_id, &self.job.compression.id()).or_else(|| self.store.any_layer_blob(&outcome.diff_id));
+        // A layer that was found in the cache, or just made, has a blob: `cached` and `make` checked it.
+        let blob = blob.unwrap_or_else(|| crate::oci::Descriptor::new(crate::oci::media_type::LAYER, outcome.diff_id.0, 0));
+        (before.with_layer(&at.step.history, outcome.diff_id, blob, outcome.created), how)
+    }
+
+    /// The recorded outcome of a recipe, if its layer is still there.
+    pub(super) fn cached(&self, at: At<'_>, recipe: &Recipe) -> Result<Option<Outcome>, Error> {
+        if !self.job.may_use_cache(&at.stage.name) {
+            return Ok(None);
+        }
+        let outcome = cache::look_up(self.store, &recipe.fields.key())?;
+        Ok(outcome.filter(|outcome| self.store.any_layer_blob(&outcome.diff_id).is_some()))
+    }
+
+    /// Looks a recipe up, and makes its layer if it must. The key comes before the work; a lock across processes keeps two
+    /// builds from doing the same step at the same time.
+    pub(super) fn cached_or_made(
+        &self,
+        at: At<'_>,
+        recipe: &Recipe,
+        make: impl FnOnce() -> Result<DiffId, Error>,
+    ) -> Result<(Outcome, How), Error> {
+        if let Some(outcome) = self.cached(at, recipe)? {
+            return Ok((outcome, How::Cached));
+        }
+        let waiting = || self.front.event(Event::Note { text: format!("waiting for another build that does `{}`", at.step.shown) });
+        let _lock = self.store.lock(&format!("step-{}", recipe.fields.key().hex()), &mut { waiting })?;
+        if let Some(outcome) = self.cached(at, recipe)? {
+            return Ok((outcome, How::Cached));
+        }
+        let reasons = cache::explain(self.store, &recipe.fields, &recipe.instruction, &recipe.paths)?;
+        self.front.event(Event::Missed { step: at.number, reasons });
+        let created = timestamp();
+        let diff_id = make()?;
+        let outcome = Outcome { diff_id, created };
+        cache::record(self.store, &recipe.fields, &recipe.instruction, &recipe.paths, &outcome)?;
+        Ok((outcome, How::Done))
+    }
+
+    /// How many threads may hash or compress.
+    #[expect(clippy::unused_self, reason = "a limit of the job comes here")]
+    pub(super) fn jobs(&self) -> usize {
+        std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+    }
+
+    /// How new layers are compressed.
+    pub(super) fn compression(&self) -> Compression {
+        self.job.compression
+    }
+
+    /// An error if the build was cancelled.
+    pub(super) fn go_on(&self) -> Result<(), Error> {
+        if crate::sys::is_ready(self.front.cancelled()) { Err(Error::new(Kind::Interrupted, "the build was interrupted")) } else { Ok(()) }
+    }
+}
+
+/// Now, as RFC 3339 with nanoseconds, UTC.
+fn timestamp() -> String {
+    jiff::Timestamp::try_from(crate::sys::now()).map(|now| now.to_string()).unwrap_or_default()
+}

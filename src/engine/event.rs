@@ -1,0 +1,88 @@
+//! What happens in a build, as values.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{diag::Diagnostic, sandbox::Stream};
+
+/// A step as progress shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepInfo {
+    /// `build`, `stage-0`.
+    pub stage: String,
+    /// Its number within the stage, from 1.
+    pub number: usize,
+    /// How many the stage has.
+    pub of: usize,
+    /// The instruction as written.
+    pub shown: String,
+}
+
+/// How a step ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum How {
+    /// Its result was in the cache.
+    Cached,
+    /// It was done.
+    Done,
+    /// It failed.
+    Failed,
+}
+
+/// Something that happened. Steps are named by their place in [`Event::Planned`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Event {
+    /// All steps, in the order of the plan. The first event.
+    Planned {
+        /// The steps.
+        steps: Vec<StepInfo>,
+    },
+    /// A step began.
+    Started {
+        /// Which.
+        step: usize,
+    },
+    /// A step was not in the cache; why, as far as it is known.
+    Missed {
+        /// Which.
+        step: usize,
+        /// What changed since the nearest earlier record: `package.json: content`.
+        reasons: Vec<String>,
+    },
+    /// A step printed something.
+    Output {
+        /// Which.
+        step: usize,
+        /// Where.
+        stream: Stream,
+        /// What; not always whole lines.
+        bytes: Vec<u8>,
+    },
+    /// A step ended.
+    Finished {
+        /// Which.
+        step: usize,
+        /// How.
+        how: How,
+        /// After so many milliseconds.
+        millis: u64,
+    },
+    /// Something worth a line: what is waited for, extracted, written.
+    Note {
+        /// The line.
+        text: String,
+    },
+    /// Something about the Dockerfile that does not stop the build.
+    Warning {
+        /// What, and where.
+        diagnostic: Diagnostic,
+    },
+    /// Bytes on their way.
+    Transfer {
+        /// What.
+        what: String,
+        /// So many so far.
+        done: u64,
+        /// Of so many.
+        total: u64,
+    },
+}

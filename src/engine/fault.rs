@@ -1,0 +1,20 @@
+//! The place of an error: a part of a step.
+
+use crate::{diag::Diagnostic, error::Error, plan::Step};
+
+/// Gives an error the place of a step's part: its headline moves to the diagnostic there.
+pub(super) fn at(error: impl Into<Error>, step: &Step, part: &str, label: &str) -> Error {
+    let error = error.into();
+    if !error.places.is_empty() {
+        return error;
+    }
+    let span = step.parts.get(part).copied().unwrap_or(step.span);
+    let mut headline = error.headline;
+    for cause in &error.causes {
+        headline.push_str(": ");
+        headline.push_str(cause);
+    }
+    let mut place = Diagnostic::error(headline, span).label(label);
+    place.help = error.help;
+    Error::at(error.kind, vec![place])
+}

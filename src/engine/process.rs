@@ -1,0 +1,88 @@
+//! The engine's own process: its end of the socket, and the way in.
+
+use std::{
+    io::BufReader,
+    os::{
+        fd::{AsFd as _, BorrowedFd, OwnedFd},
+        unix::net::UnixStream,
+    },
+    sync::Mutex,
+};
+
+use super::{
+    Event, Front, Job, build,
+    wire::{self, FromEngine, FromFront},
+};
+use crate::{
+    error::{Error, Kind},
+    oci::Descriptor,
+    store::Store,
+};
+
+/// The front, at the other end of a socket.
+#[derive(Debug)]
+pub struct Remote {
+    socket: Mutex<BufReader<UnixStream>>,
+    lifeline: OwnedFd,
+}
+
+impl Remote {
+    /// `lifeline` hangs up when the build is cancelled or the front is gone.
+    pub fn new(socket: UnixStream, lifeline: OwnedFd) -> Self {
+        Self { socket: Mutex::new(BufReader::new(socket)), lifeline }
+    }
+
+    fn ask(&self, question: &FromEngine) -> Result<FromFront, Error> {
+        let mut socket = self.socket.lock().map_err(|_poisoned| gone())?;
+        wire::send(socket.get_mut(), question).map_err(|_error| gone())?;
+        wire::receive(&mut *socket).ok().flatten().ok_or_else(gone)
+    }
+
+    fn tell(&self, message: &FromEngine) {
+        if let Ok(mut socket) = self.socket.lock() {
+            // If nobody listens any more, the lifeline has hung up as well, and ends the build.
+            let _gone = wire::send(socket.get_mut(), message);
+        }
+    }
+}
+
+fn gone() -> Error {
+    Error::new(Kind::Interrupted, "the program that asked for this build is gone")
+}
+
+impl Front for Remote {
+    fn fetch(&self, image: &str, blob: &Descriptor) -> Result<(), Error> {
+        match self.ask(&FromEngine::Fetch { image: image.to_owned(), blob: blob.clone() })? {
+            FromFront::Fetched(result) => result,
+            FromFront::Secret(_) => Err(gone()),
+        }
+    }
+
+    fn secret(&self, id: &str) -> Result<Option<Vec<u8>>, Error> {
+        match self.ask(&FromEngine::Secret { id: id.to_owned() })? {
+            FromFront::Secret(result) => result,
+            FromFront::Fetched(_) => Err(gone()),
+        }
+    }
+
+    fn event(&self, event: Event) {
+        self.tell(&FromEngine::Event(event));
+    }
+
+    fn cancelled(&self) -> BorrowedFd<'_> {
+        self.lifeline.as_fd()
+    }
+}
+
+/// Serves one job on a socket, inside of the user namespace if there is to be one; `domain` names its id maps.
+pub fn serve(socket: UnixStream, lifeline: OwnedFd, domain: &str) -> Result<(), Error> {
+    let remote = Remote::new(socket, lifeline);
+    let job: Option<Job> = remote.socket.lock().ok().and_then(|mut socket| wire::receive(&mut *socket).ok().flatten());
+    let Some(job) = job else { return Err(gone()) };
+    let built = Store::open(&job.store).map_err(Error::from).and_then(|store| build::build(&job, &store, domain, &remote));
+    remote.tell(&match built {
+        Ok(images) => FromEngine::Built(images.into_iter().map(|(platform, image)| (platform, image.manifest)).collect()),
+        Err(error) => FromEngine::Failed(error),
+    });
+    Ok(())
+}

@@ -1,0 +1,154 @@
+//! RUN: an overlay over the stage's trees, a sandbox on it, and what it left as a layer.
+
+use std::{
+    ffi::OsString,
+    os::{fd::OwnedFd, unix::ffi::OsStringExt as _},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use super::{
+    Event, How,
+    build::{At, Site},
+    fault,
+    key::Recipe,
+    mounts::{self, Prepared},
+    snapshot::Snapshot,
+};
+use crate::{
+    cache::Outcome,
+    diag::Diagnostic,
+    error::{Error, Kind},
+    layer::{self, Lower},
+    oci::DiffId,
+    plan::{NetworkMode, Run},
+    rootfs::account::Account,
+    sandbox::{self, Network, Overlay, Spec, Status},
+    tree::{Chain, TreePath},
+};
+
+/// The name that steps see of their host: BuildKit's, because scripts look for it.
+const HOSTNAME: &str = "buildkitsandbox";
+
+/// Runs the step unless its result is known.
+pub(super) fn run(site: &Site<'_>, at: At<'_>, before: &Snapshot, run: &Run) -> Result<(Outcome, How), Error> {
+    let selected = mounts::select(site, at, run)?;
+    let mut recipe = Recipe::run(at, before, &site.job.plan.platform, run);
+    for each in &selected {
+        if let Some(selection) = &each.selection {
+            recipe = recipe.with_selection(&format!("files of --mount {}", each.mount.target), selection);
+        }
+    }
+    site.cached_or_made(at, &recipe, || make(site, at, before, run, &selected))
+}
+
+/// The directories that one run needs.
+struct Rooms {
+    upper: PathBuf,
+    work: PathBuf,
+}
+
+impl Rooms {
+    fn make(scratch: &Path) -> Result<Self, Error> {
+        let rooms = Self { upper: scratch.join("upper"), work: scratch.join("work") };
+        drop(crate::sys::dir::make_root(&rooms.upper)?);
+        drop(crate::sys::dir::make_root(&rooms.work)?);
+        Ok(rooms)
+    }
+}
+
+fn make(site: &Site<'_>, at: At<'_>, before: &Snapshot, run: &Run, selected: &[mounts::Selected]) -> Result<DiffId, Error> {
+    let lowers = site.trees.lowers(&before.layers)?;
+    let chain = site.trees.chain(&before.layers)?;
+    let account = Account::of(&chain, &run.user).map_err(|error| fault::at(error, at.step, "user", "this step runs as that user"))?;
+    let scratch = site.store.scratch()?;
+    let rooms = Rooms::make(scratch.path())?;
+    let prepared = mounts::prepare(site, at, selected, scratch.path())?;
+    site.go_on()?;
+    let spec = spec(site, run, &lowers, &rooms, &account, prepared)?;
+    let mut output = |stream, bytes: &[u8]| site.front.event(Event::Output { step: at.number, stream, bytes: bytes.to_vec() });
+    let cancel = site
+        .front
+        .cancelled()
+        .try_clone_to_owned()
+        .map_err(|error| Error::new(Kind::Environment, "cannot duplicate the lifeline").because(&error))?;
+    let finished = sandbox::run(spec, &cancel, &mut output).map_err(|error| fault::at(error, at.step, "", "needed for this step"))?;
+    verdict(at, finished.status)?;
+    keep(site, &chain, &rooms, &finished.stubs)
+}
+
+/// Makes a layer and a tree of what the step left.
+fn keep(site: &Site<'_>, chain: &Chain, rooms: &Rooms, stubs: &[TreePath]) -> Result<DiffId, Error> {
+    let upper: Arc<OwnedFd> = Arc::new(crate::sys::dir::open_root(&rooms.upper)?);
+    let changes = layer::diff(&upper, chain, stubs)?;
+    let made = layer::write(site.store, &changes, chain, site.compression())?;
+    layer::seal(&upper, &made, stubs)?;
+    site.trees.learn(made.diff_id, Arc::clone(&made.index));
+    site.trees.adopt(made.diff_id, &rooms.upper)?;
+    Ok(made.diff_id)
+}
+
+fn spec(site: &Site<'_>, run: &Run, lowers: &[Lower], rooms: &Rooms, account: &Account, prepared: Prepared) -> Result<Spec, Error> {
+    let text = |(name, value): &(String, String)| OsString::from(format!("{name}={value}"));
+    let mut env: Vec<OsString> = run.env.iter().map(text).collect();
+    env.extend(run.proxy.iter().filter(|(name, _)| !run.env.iter().any(|(have, _)| have == name)).map(text));
+    if !run.env.iter().any(|(name, _)| name == "HOME") {
+        let mut home = OsString::from("HOME=");
+        home.push(OsString::from_vec(account.home.clone()));
+        env.push(home);
+    }
+    env.extend(prepared.env);
+    let cwd = TreePath::clean(run.cwd.as_bytes()).map_err(|error| Error::new(Kind::Request, error.to_string()))?;
+    Ok(Spec {
+        argv: run.argv.iter().map(OsString::from).collect(),
+        env,
+        cwd,
+        user: sandbox::User { uid: account.uid, gid: account.gid, groups: account.groups.clone() },
+        root: Overlay {
+            lowers: lowers.iter().map(|lower| lower.dir.clone()).collect(),
+            upper: rooms.upper.clone(),
+            work: rooms.work.clone(),
+        },
+        network: if run.network == NetworkMode::None { Network::None } else { Network::Host },
+        hostname: HOSTNAME.into(),
+        mounts: prepared.mounts,
+        hosts: hosts(site, run.network),
+        resolv_conf: std::fs::read("/etc/resolv.conf").unwrap_or_default(),
+    })
+}
+
+/// The host's own /etc/hosts where the step is on the host's network, and the lines of `--add-host`.
+fn hosts(site: &Site<'_>, network: NetworkMode) -> Vec<u8> {
+    let mut text = format!("127.0.0.1\tlocalhost {HOSTNAME}\n::1\tlocalhost ip6-localhost ip6-loopback\n").into_bytes();
+    if network != NetworkMode::None {
+        text.extend(std::fs::read("/etc/hosts").unwrap_or_default());
+    }
+    for line in &site.job.hosts {
+        text.extend_from_slice(line.as_bytes());
+        text.push(b'\n');
+    }
+    text
+}
+
+/// The error of a step that did not end well.
+fn verdict(at: At<'_>, status: Status) -> Result<(), Error> {
+    let (what, help) = match status {
+        Status::Exited(0) => return Ok(()),
+        Status::Cancelled => return Err(Error::new(Kind::Interrupted, "the build was interrupted")),
+        Status::Exited(127) => (
+            "exit code: 127".to_owned(),
+            Some("the shell did not find a command: install it in an earlier step, or check its name and PATH"),
+        ),
+        Status::Exited(126) => (
+            "exit code: 126".to_owned(),
+            Some("the command was found and could not be executed: check its mode (`chmod +x`) and its first line"),
+        ),
+        Status::Exited(code) => (format!("exit code: {code}"), None),
+        Status::Signalled(9) => ("killed by signal 9".to_owned(), Some("something killed it: often the kernel, when memory is short")),
+        Status::Signalled(signal) => (format!("killed by signal {signal}"), None),
+    };
+    let mut place =
+        Diagnostic::error(format!("`{}` did not complete successfully: {what}", at.step.shown), at.step.span).label("this step failed");
+    place.help = help.map(str::to_owned);
+    Err(Error::at(Kind::Step, vec![place]))
+}

@@ -1,0 +1,134 @@
+//! The indexes and trees of a stage's layers, made when a step must see them and not before.
+
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    sync::Arc,
+};
+
+use super::{Event, Front, snapshot::Held};
+use crate::{
+    error::Error,
+    layer::{self, Lower},
+    oci::{Descriptor, DiffId},
+    store::Store,
+    tree::{Chain, Index},
+};
+
+/// What one build knows of its layers.
+pub(super) struct Trees<'a> {
+    store: &'a Store,
+    front: &'a dyn Front,
+    domain: &'a str,
+    indexes: RefCell<BTreeMap<DiffId, Arc<Index>>>,
+    checked: RefCell<BTreeSet<DiffId>>,
+}
+
+impl<'a> Trees<'a> {
+    /// Nothing yet. `domain` is the ownership domain that trees are made in.
+    pub(super) fn new(store: &'a Store, front: &'a dyn Front, domain: &'a str) -> Self {
+        Self { store, front, domain, indexes: RefCell::default(), checked: RefCell::default() }
+    }
+
+    /// Remembers the index of a layer that was just made.
+    pub(super) fn learn(&self, diff_id: DiffId, index: Arc<Index>) {
+        drop(self.indexes.borrow_mut().insert(diff_id, index));
+    }
+
+    /// The merged view of some layers. Reads a layer's blob only if its index is not in the store.
+    pub(super) fn chain(&self, layers: &[Held]) -> Result<Chain, Error> {
+        let mut chain = Chain::default();
+        for held in layers {
+            let index = self.index(held, &chain)?;
+            chain = chain.with(index);
+        }
+        Ok(chain)
+    }
+
+    fn index(&self, held: &Held, below: &Chain) -> Result<Arc<Index>, Error> {
+        if let Some(index) = self.indexes.borrow().get(&held.diff_id) {
+            return Ok(Arc::clone(index));
+        }
+        let index = match self.store.index(&held.diff_id)? {
+            Some(index) => Arc::new(index),
+            None => layer::index(self.store, &self.blob(held)?, &held.diff_id, below)?,
+        };
+        self.learn(held.diff_id, Arc::clone(&index));
+        Ok(index)
+    }
+
+    /// A blob of the layer that is in the store: its own, another form of the same tar, or fetched.
+    fn blob(&self, held: &Held) -> Result<Descriptor, Error> {
+        if self.store.has_blob(&held.blob.digest, held.blob.size) {
+            return Ok(held.blob.clone());
+        }
+        if let Some(other) = self.store.any_layer_blob(&held.diff_id) {
+            return Ok(other);
+        }
+        match &held.image {
+            Some(image) => self.front.fetch(image, &held.blob).map(|()| held.blob.clone()),
+            None => Err(Error::new(
+                crate::error::Kind::Environment,
+                format!("the layer {} went missing from the store during the build", held.diff_id),
+            )
+            .help("build again; the step will be done anew")),
+        }
+    }
+
+    /// The layers' trees on disk, base first, each checked against its index once.
+    pub(super) fn lowers(&self, layers: &[Held]) -> Result<Vec<Lower>, Error> {
+        let mut chain = Chain::default();
+        let mut lowers: Vec<Lower> = Vec::new();
+        for held in layers {
+            let (dir, index) = self.tree(held, &chain, &lowers)?;
+            chain = chain.with(Arc::clone(&index));
+            lowers.push(Lower { index, dir });
+        }
+        Ok(lowers)
+    }
+
+    fn tree(&self, held: &Held, below: &Chain, lowers: &[Lower]) -> Result<(PathBuf, Arc<Index>), Error> {
+        if let Some(dir) = self.sound_tree(held, below)? {
+            return Ok((dir, self.index(held, below)?));
+        }
+        let name = format!("tree-{}-{}", self.domain, held.diff_id.0.hex());
+        let waiting = || self.front.event(Event::Note { text: format!("waiting for another build to extract {}", held.diff_id) });
+        let _lock = self.store.lock(&name, &mut { waiting })?;
+        if let Some(dir) = self.sound_tree(held, below)? {
+            return Ok((dir, self.index(held, below)?));
+        }
+        let blob = self.blob(held)?;
+        self.front.event(Event::Note { text: format!("extracting {} ({} bytes)", blob.digest, blob.size) });
+        let scratch = self.store.scratch()?;
+        let into = scratch.path().join("tree");
+        let dir = crate::sys::dir::make_root(&into)?;
+        let index = layer::extract(self.store, &blob, &held.diff_id, &dir, lowers)?;
+        let dir = self.store.commit_tree(self.domain, &held.diff_id, &into)?;
+        self.learn(held.diff_id, Arc::clone(&index));
+        drop(self.checked.borrow_mut().insert(held.diff_id));
+        Ok((dir, index))
+    }
+
+    /// The tree if it is there and is what its index says; a tree that is not is removed.
+    fn sound_tree(&self, held: &Held, below: &Chain) -> Result<Option<PathBuf>, Error> {
+        let Some(dir) = self.store.tree(self.domain, &held.diff_id) else { return Ok(None) };
+        if !self.checked.borrow().contains(&held.diff_id) {
+            let index = self.index(held, below)?;
+            if !layer::is_intact(&dir, &index) {
+                self.front.event(Event::Note { text: format!("the tree of {} was changed on disk: it is made anew", held.diff_id) });
+                self.store.remove_tree(self.domain, &held.diff_id)?;
+                return Ok(None);
+            }
+            let _: bool = self.checked.borrow_mut().insert(held.diff_id);
+        }
+        Ok(Some(dir))
+    }
+
+    /// Makes a step's upper directory the tree of the layer that it became.
+    pub(super) fn adopt(&self, diff_id: DiffId, dir: &std::path::Path) -> Result<(), Error> {
+        drop(self.store.commit_tree(self.domain, &diff_id, dir)?);
+        let _: bool = self.checked.borrow_mut().insert(diff_id);
+        Ok(())
+    }
+}

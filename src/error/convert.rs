@@ -1,0 +1,119 @@
+//! What the rooms beneath say, as the public error: whose fault it is, and what to do.
+
+use std::{error::Error as StdError, io};
+
+use super::{Error, Kind};
+use crate::{context, image, layer, output, registry, rootfs, sandbox, store, sys::PathError};
+
+/// A full disk and a full quota: `ENOSPC`, `EDQUOT`.
+const FULL: [i32; 2] = [28, 122];
+
+/// The help for what lies at the root of an error, if there is one.
+fn remedy(error: &(dyn StdError + 'static)) -> Option<String> {
+    let mut each = Some(error);
+    let mut errno = None;
+    while let Some(error) = each {
+        errno = errno.or_else(|| error.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error));
+        each = error.source();
+    }
+    errno.filter(|errno| FULL.contains(errno)).map(|_full| "free some space, or put the store elsewhere with `--root`".to_owned())
+}
+
+fn public(kind: Kind, error: &(dyn StdError + 'static)) -> Error {
+    Error { help: remedy(error), ..Error::of(kind, error) }
+}
+
+impl From<PathError> for Error {
+    fn from(error: PathError) -> Self {
+        public(Kind::Environment, &error)
+    }
+}
+
+impl From<store::Error> for Error {
+    fn from(error: store::Error) -> Self {
+        public(Kind::Environment, &error)
+    }
+}
+
+impl From<layer::Error> for Error {
+    fn from(error: layer::Error) -> Self {
+        let (kind, help) = match &error {
+            layer::Error::Path(_) | layer::Error::Store(_) => (Kind::Environment, None),
+            layer::Error::Changed { .. } => (Kind::Environment, Some("build again when nothing writes to it")),
+            layer::Error::BadName { .. } => (Kind::Request, Some("rename it, or keep it out of the image")),
+            layer::Error::BadLayer { .. } => (Kind::Request, Some("pull or make the image again")),
+        };
+        let public = public(kind, &error);
+        Self { help: public.help.or(help.map(str::to_owned)), ..public }
+    }
+}
+
+impl From<image::Error> for Error {
+    fn from(error: image::Error) -> Self {
+        public(error.kind(), &error)
+    }
+}
+
+impl From<output::Error> for Error {
+    fn from(error: output::Error) -> Self {
+        public(error.kind(), &error)
+    }
+}
+
+impl From<context::Error> for Error {
+    fn from(error: context::Error) -> Self {
+        let kind = match &error {
+            context::Error::Path(error) if error.source.kind() != io::ErrorKind::PermissionDenied => Kind::Environment,
+            context::Error::Changed { .. } => Kind::Environment,
+            context::Error::Path(_)
+            | context::Error::Unresolved(_)
+            | context::Error::Name(_)
+            | context::Error::IgnoreFile { .. }
+            | context::Error::TooLong { .. } => Kind::Request,
+        };
+        public(kind, &error)
+    }
+}
+
+impl From<rootfs::Error> for Error {
+    fn from(error: rootfs::Error) -> Self {
+        let help = error.help();
+        let converted = match error {
+            rootfs::Error::Context(error) => Self::from(error),
+            rootfs::Error::Layer(error) => Self::from(error),
+            rootfs::Error::Path(error) => Self::from(error),
+            other => public(Kind::Request, &other),
+        };
+        Self { help: help.or(converted.help), ..converted }
+    }
+}
+
+impl From<registry::Error> for Error {
+    fn from(error: registry::Error) -> Self {
+        let help = error.help();
+        Self { help, ..public(Kind::Remote, &error) }
+    }
+}
+
+impl From<sandbox::InitError> for Error {
+    /// A program that is not there is the step's fault; a sandbox that cannot be made is the machine's.
+    fn from(error: sandbox::InitError) -> Self {
+        if error.step == "exec" {
+            return public(Kind::Step, &error);
+        }
+        Self::new(Kind::Environment, "the step's sandbox could not be made")
+            .because(&error)
+            .help("`lapstrake doctor` tries each part and names what is missing")
+    }
+}
+
+impl From<sandbox::enter::EnterError> for Error {
+    fn from(error: sandbox::enter::EnterError) -> Self {
+        let command = error.knob.as_ref().and_then(sandbox::enter::Knob::command);
+        let help = command.map_or_else(
+            || "`lapstrake doctor` tries each part and names what is missing".to_owned(),
+            |command| format!("as root: `{command}`"),
+        );
+        public(Kind::Environment, &error).help(help)
+    }
+}

@@ -1,0 +1,199 @@
+//! A build from the user's side: text → plan → job → engine → outputs.
+
+use std::{cell::RefCell, collections::BTreeMap, io::Write, path::PathBuf};
+
+use super::{
+    Cancel, NamedContext, Registries, Secret,
+    bases::LookUp,
+    dockerfile_text::{self, Text},
+    engine_process::{self, Answers},
+    sinks::{self, Sink},
+};
+use crate::{
+    dockerfile,
+    engine::{Directory, Event, Job},
+    error::{Error, Kind},
+    image::{self, Image},
+    layer::Compression,
+    oci::{Digest, Platform, Reference},
+    plan::{self, Action, CopySource, Origin, Plan, Start},
+    store::Store,
+};
+
+/// A build as the user wants it.
+#[derive(Debug)]
+pub struct Request {
+    /// The context; `None`: an empty one.
+    pub context: Option<PathBuf>,
+    /// Named contexts.
+    pub contexts: BTreeMap<String, NamedContext>,
+    /// What the plan is made with.
+    pub plan: plan::Request,
+    /// Secrets by id.
+    pub secrets: BTreeMap<String, Secret>,
+    /// Stages whose records are not looked at; an empty name stands for all.
+    pub no_cache: Vec<String>,
+    /// Ask the registry for bases first.
+    pub pull: bool,
+    /// Lines of /etc/hosts.
+    pub hosts: Vec<String>,
+    /// May a user namespace be entered?
+    pub namespaces: bool,
+    /// Names that the image gets in the store.
+    pub tags: Vec<Reference>,
+    /// Where else it goes.
+    pub outputs: Vec<Sink>,
+}
+
+/// What a command works with.
+#[derive(Debug)]
+pub struct Session<'a> {
+    /// The store.
+    pub store: &'a Store,
+    /// The registries.
+    pub registries: &'a Registries,
+    /// The way to stop it.
+    pub cancel: &'a Cancel,
+}
+
+/// What was built.
+#[derive(Debug)]
+pub struct Built {
+    /// One for each platform: one, for now.
+    pub images: Vec<(Platform, Image)>,
+    /// Where it is, for the last line.
+    pub places: Vec<String>,
+}
+
+/// How new layers are compressed.
+const COMPRESSION: Compression = Compression::Gzip(6);
+
+/// Builds. `event` sees everything that happens; `stdout` is for outputs that go there.
+pub fn build(
+    request: &Request,
+    text: &Text,
+    session: &Session<'_>,
+    event: &mut dyn FnMut(Event),
+    stdout: &mut dyn Write,
+) -> Result<Built, Error> {
+    let parsed = dockerfile::parse(&text.source.text);
+    for diagnostic in parsed.warnings {
+        event(Event::Warning { diagnostic });
+    }
+    if !parsed.errors.is_empty() {
+        return Err(Error::at(Kind::Request, parsed.errors));
+    }
+    let plan = resolve(request, &parsed.dockerfile, session, event)?;
+    for diagnostic in &plan.warnings {
+        event(Event::Warning { diagnostic: diagnostic.clone() });
+    }
+    let sources = sources(&plan);
+    let job = job(request, text, session, plan)?;
+    let answers = Answers { store: session.store, registries: session.registries, secrets: &request.secrets };
+    let built = engine_process::run(&job, &answers, session.cancel, event)?;
+    let mut images = Vec::new();
+    for (platform, manifest) in built {
+        let image = image::read(session.store, &manifest, &platform)?;
+        images.push((platform, image));
+    }
+    let places = deliver(request, session, &sources, &images, event, stdout)?;
+    Ok(Built { images, places })
+}
+
+fn resolve(request: &Request, file: &dockerfile::Dockerfile, session: &Session<'_>, event: &mut dyn FnMut(Event)) -> Result<Plan, Error> {
+    let bases = LookUp {
+        store: session.store,
+        registries: session.registries,
+        contexts: &request.contexts,
+        pull: request.pull,
+        note: RefCell::new(event),
+    };
+    plan::resolve(file, &request.plan, &bases).map_err(|unresolved| Error::at(unresolved.kind, unresolved.places))
+}
+
+fn job(request: &Request, text: &Text, session: &Session<'_>, plan: Plan) -> Result<Job, Error> {
+    let context = request.context.as_ref().map(|dir| dockerfile_text::directory(dir, text.path.as_deref())).transpose()?;
+    let mut named: BTreeMap<String, Directory> = BTreeMap::new();
+    for (name, context) in &request.contexts {
+        if let NamedContext::Directory(dir) = context {
+            drop(named.insert(name.clone(), dockerfile_text::directory(dir, None)?));
+        }
+    }
+    let namespaces = needs_trees(&plan);
+    if namespaces && !request.namespaces {
+        return Err(Error::new(Kind::Environment, "this build has to run steps or read an image's files, and `--driver none` forbids it")
+            .help("leave `--driver` out"));
+    }
+    let store = session.store.root().to_owned();
+    Ok(Job {
+        store,
+        plan,
+        context,
+        named,
+        no_cache: request.no_cache.clone(),
+        hosts: request.hosts.clone(),
+        compression: COMPRESSION,
+        namespaces,
+    })
+}
+
+/// Must some step see a tree? If none must, nothing of the kernel's namespaces is needed.
+fn needs_trees(plan: &Plan) -> bool {
+    plan.stages.iter().flat_map(|stage| &stage.steps).any(|step| match &step.action {
+        Action::Run(_) => true,
+        Action::Copy(copy) => {
+            matches!(copy.from, Origin::Stage(_) | Origin::Image(_))
+                && copy.sources.iter().any(|source| matches!(source, CopySource::Path(_)))
+        }
+        Action::Metadata | Action::Workdir { .. } => false,
+    })
+}
+
+/// Names the image in the store and writes its outputs.
+fn deliver(
+    request: &Request,
+    session: &Session<'_>,
+    sources: &BTreeMap<Digest, String>,
+    images: &[(Platform, Image)],
+    event: &mut dyn FnMut(Event),
+    stdout: &mut dyn Write,
+) -> Result<Vec<String>, Error> {
+    let mut places = Vec::new();
+    for (_, image) in images {
+        for tag in &request.tags {
+            session.store.put_ref(tag, &image.manifest)?;
+            places.push(format!("the local store as {}", tag.familiar()));
+        }
+        for sink in &request.outputs {
+            if sink.needs_layers() {
+                complete(session, sources, image, event)?;
+            }
+            places.extend(sinks::write(sink, image, &request.tags, session, event, stdout)?);
+        }
+    }
+    if places.is_empty() {
+        places.push("the local store, without a name".to_owned());
+    }
+    Ok(places)
+}
+
+/// Which image each base layer's blob can be fetched from.
+fn sources(plan: &Plan) -> BTreeMap<Digest, String> {
+    let bases = plan.stages.iter().filter_map(|stage| if let Start::Image(image) = &stage.start { Some(image) } else { None });
+    bases.flat_map(|image| image.layers.iter().map(|layer| (layer.digest, image.name.clone()))).collect()
+}
+
+/// Fetches the layers of the base that no step had to see.
+fn complete(session: &Session<'_>, sources: &BTreeMap<Digest, String>, image: &Image, event: &mut dyn FnMut(Event)) -> Result<(), Error> {
+    for layer in &image.layers {
+        if session.store.has_blob(&layer.digest, layer.size) {
+            continue;
+        }
+        let Some(from) = sources.get(&layer.digest) else {
+            return Err(Error::new(Kind::Environment, format!("the layer {} is not in the store", layer.digest))
+                .help("build again; its step will be done anew"));
+        };
+        session.registries.blob(from, layer, session.store, event)?;
+    }
+    Ok(())
+}

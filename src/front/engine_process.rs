@@ -1,0 +1,111 @@
+//! The engine's process: started, asked, answered, and waited for.
+
+use std::{
+    collections::BTreeMap,
+    ffi::OsString,
+    io::BufReader,
+    os::{fd::AsFd as _, unix::net::UnixStream},
+};
+
+use super::{Cancel, Registries, Secret};
+use crate::{
+    engine::{
+        self, Event, Job,
+        wire::{self, FromEngine, FromFront},
+    },
+    error::{Error, Kind},
+    oci::{Descriptor, Platform},
+    sandbox::enter,
+    store::Store,
+};
+
+/// What the engine may ask for.
+pub(super) struct Answers<'a> {
+    pub(super) store: &'a Store,
+    pub(super) registries: &'a Registries,
+    pub(super) secrets: &'a BTreeMap<String, Secret>,
+}
+
+/// The first argument that makes this program the engine.
+pub const ENGINE: &str = "engine-process";
+
+/// The stack of an engine that is a thread.
+const STACK: usize = 16 << 20;
+
+/// The outcome of a job: the images' manifests, which are in the store.
+type Outcome = Result<Vec<(Platform, Descriptor)>, Error>;
+
+fn broken(error: std::io::Error) -> Error {
+    Error::new(Kind::Environment, "cannot speak to the engine").because(&error)
+}
+
+/// Has an engine do the job; `event` sees everything that happens. A job that needs no namespace is done by a thread of
+/// this process, behind the same socket.
+pub(super) fn run(job: &Job, answers: &Answers<'_>, cancel: &Cancel, event: &mut dyn FnMut(Event)) -> Outcome {
+    let (ours, theirs) = UnixStream::pair().map_err(broken)?;
+    if job.namespaces {
+        return in_process(job, answers, cancel, event, ours, &theirs);
+    }
+    let lifeline = cancel.lifeline().try_clone_to_owned().map_err(broken)?;
+    std::thread::scope(|scope| {
+        let engine =
+            std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, move || engine::process::serve(theirs, lifeline, "plain"));
+        drop(engine.map_err(broken)?);
+        let mut socket = BufReader::new(ours);
+        wire::send(socket.get_mut(), job).map_err(broken)?;
+        result(converse(&mut socket, answers, event), cancel, "the engine ended without a result")
+    })
+}
+
+fn in_process(
+    job: &Job,
+    answers: &Answers<'_>,
+    cancel: &Cancel,
+    event: &mut dyn FnMut(Event),
+    ours: UnixStream,
+    theirs: &UnixStream,
+) -> Outcome {
+    let fds = [theirs.as_fd(), cancel.lifeline()];
+    let engine = enter::spawn_engine(&[OsString::from(ENGINE)], &[], &fds)?;
+    let mut socket = BufReader::new(ours);
+    wire::send(socket.get_mut(), job).map_err(broken)?;
+    let outcome = converse(&mut socket, answers, event);
+    let status = engine.wait().map_err(broken)?;
+    result(outcome, cancel, &format!("the engine's process ended with status {status} and without a result"))
+}
+
+fn result(outcome: std::io::Result<Option<Outcome>>, cancel: &Cancel, without: &str) -> Outcome {
+    match outcome {
+        _ if cancel.is_cancelled() => Err(Error::new(Kind::Interrupted, "the build was interrupted")),
+        Ok(Some(outcome)) => outcome,
+        Ok(None) => Err(Error::new(Kind::Bug, without)),
+        Err(error) => Err(broken(error)),
+    }
+}
+
+/// The engine's process, from its first instruction.
+pub fn engine_main() -> std::process::ExitCode {
+    let Ok(entered) = enter::become_engine() else { return std::process::ExitCode::from(Kind::Environment.exit_code()) };
+    let mut fds = entered.fds.into_iter();
+    let (Some(socket), Some(lifeline)) = (fds.next(), fds.next()) else { return std::process::ExitCode::from(Kind::Bug.exit_code()) };
+    let served = engine::process::serve(UnixStream::from(socket), lifeline, entered.domain.as_str());
+    if served.is_ok() { std::process::ExitCode::SUCCESS } else { std::process::ExitCode::from(Kind::Interrupted.exit_code()) }
+}
+
+/// Answers until there is a result; `None`: the other end is gone.
+fn converse(socket: &mut BufReader<UnixStream>, answers: &Answers<'_>, event: &mut dyn FnMut(Event)) -> std::io::Result<Option<Outcome>> {
+    while let Some(message) = wire::receive(&mut *socket)? {
+        let answer = match message {
+            FromEngine::Event(happened) => {
+                event(happened);
+                continue;
+            }
+            FromEngine::Built(images) => return Ok(Some(Ok(images))),
+            FromEngine::Failed(error) => return Ok(Some(Err(error))),
+            FromEngine::Fetch { image, blob } => FromFront::Fetched(answers.registries.blob(&image, &blob, answers.store, event)),
+            FromEngine::Secret { id } => FromFront::Secret(answers.secrets.get(&id).map(|secret| secret.read(&id)).transpose()),
+        };
+        wire::send(socket.get_mut(), &answer)?;
+    }
+    Ok(None)
+}

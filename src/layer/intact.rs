@@ -1,0 +1,73 @@
+//! Is an extracted tree still what its index says? An lstat for each row; bytes are not read.
+
+use std::{collections::BTreeMap, os::fd::OwnedFd, path::Path};
+
+use crate::{
+    sys::{
+        PathError,
+        dir::{self, FileKind, Stat},
+    },
+    tree::{Entry, Index, Kind, Row, TreePath},
+};
+
+/// True if every row of the index is there as it should be and nothing else is.
+pub fn is_intact(tree: &Path, index: &Index) -> bool {
+    dir::open_root(tree).is_ok_and(|root| check(root, index).unwrap_or(false))
+}
+
+/// The names that the index has in each directory.
+type Expected<'a> = BTreeMap<TreePath, Vec<(&'a [u8], &'a Row)>>;
+
+fn check(root: OwnedFd, index: &Index) -> Result<bool, PathError> {
+    let mut expected: Expected<'_> = BTreeMap::new();
+    drop(expected.insert(TreePath::root(), Vec::new()));
+    for (path, row) in index.rows() {
+        if let Some(parent) = path.parent() {
+            expected.entry(parent).or_default().push((path.name(), row));
+        }
+        if matches!(row, Row::Put { entry: Entry { kind: Kind::Dir, .. }, .. }) {
+            let _: &mut Vec<_> = expected.entry(path.clone()).or_default();
+        }
+    }
+    for (path, names) in &expected {
+        let opened;
+        let at = if path.is_root() {
+            &root
+        } else {
+            opened = dir::open_dir(&root, path.as_os_path())?;
+            &opened
+        };
+        if !directory_is(at, names)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+fn directory_is(at: &OwnedFd, names: &[(&[u8], &Row)]) -> Result<bool, PathError> {
+    let mut there = 0;
+    for (name, row) in names {
+        match dir::stat(at, name)? {
+            Some(stat) if row_is(row, &stat) => there += 1,
+            // A device that the kernel would not make is in the index alone.
+            None if matches!(row, Row::Put { entry: Entry { kind: Kind::Char { .. } | Kind::Block { .. }, .. }, .. }) => {}
+            _ => return Ok(false),
+        }
+    }
+    Ok(dir::names(at)?.len() == there)
+}
+
+fn row_is(row: &Row, stat: &Stat) -> bool {
+    let Row::Put { entry, .. } = row else { return stat.kind == FileKind::Char { major: 0, minor: 0 } };
+    let meta = &entry.meta;
+    let same_kind = match (&entry.kind, stat.kind) {
+        (Kind::File { size, .. }, FileKind::File) => *size == stat.size,
+        (Kind::Symlink { target }, FileKind::Symlink) => target.len() as u64 == stat.size,
+        (Kind::Dir, FileKind::Dir) | (Kind::Fifo, FileKind::Fifo) => true,
+        (Kind::Char { major, minor }, FileKind::Char { major: is_major, minor: is_minor })
+        | (Kind::Block { major, minor }, FileKind::Block { major: is_major, minor: is_minor }) => (*major, *minor) == (is_major, is_minor),
+        _ => false,
+    };
+    let mode = stat.kind == FileKind::Symlink || meta.mode == stat.mode;
+    same_kind && mode && (meta.uid, meta.gid, meta.mtime) == (stat.uid, stat.gid, stat.mtime.0)
+}
