@@ -16,7 +16,7 @@ use ureq::http::{Method, header};
 use super::{
     Progress,
     endpoint::{Attempt, Call, Endpoint},
-    error::Error,
+    error::{Error, harmless},
     manifest::{self, Document},
     options::Options,
     token::Scope,
@@ -122,6 +122,13 @@ impl Client {
         })
     }
 
+    /// What registries wanted their users to know (`Warning: 299`), each once: the registry and its words.
+    pub fn warnings(&self) -> Vec<(String, String)> {
+        let endpoints = self.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
+        let of = |endpoint: &Arc<Endpoint>| endpoint.take_warnings().into_iter().map(|text| (endpoint.registry.clone(), text)).collect();
+        endpoints.values().flat_map(|endpoint| -> Vec<_> { of(endpoint) }).collect()
+    }
+
     pub(super) fn endpoint(&self, registry: &str) -> Result<Arc<Endpoint>, Error> {
         let mut endpoints = self.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(endpoint) = endpoints.get(registry) {
@@ -143,7 +150,7 @@ impl Client {
         self.download(name, &image.config, store, &mut |_| true)?;
         let bytes = store.blob(&image.config.digest, manifest::LARGEST_CONFIG)?;
         let bytes = bytes.ok_or(Error::Missing { digest: image.config.digest })?;
-        serde_json::from_slice(&bytes).map_err(|error| unusable(format!("its config cannot be read: {error}")))
+        serde_json::from_slice(&bytes).map_err(|error| unusable(format!("its config cannot be read: {}", harmless(&error.to_string()))))
     }
 
     /// The manifest for a platform in an index, which may have indexes in it.

@@ -1,10 +1,11 @@
 //! One registry: where it is, how it is spoken to, and what an answer means.
 
 use std::{
+    collections::BTreeSet,
     io::{self, Read},
     sync::{Mutex, MutexGuard, PoisonError},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use serde::Deserialize;
@@ -33,6 +34,15 @@ pub(super) struct Endpoint {
     transport: Transport,
     base: Mutex<Option<Url>>,
     purse: Mutex<Purse>,
+    warnings: Mutex<Warnings>,
+}
+
+/// Words for the user.
+#[derive(Debug, Default)]
+struct Warnings {
+    /// Each is told once.
+    heard: BTreeSet<String>,
+    untold: Vec<String>,
 }
 
 /// One request to the registry, on behalf of a scope.
@@ -59,7 +69,14 @@ impl Endpoint {
         Url::parse(&format!("https://{}/", authority(registry))).map_err(|odd| bad(odd.to_owned()))?;
         let host = options.hosts.get(registry).cloned().unwrap_or_default();
         let transport = Transport::new(&host, options).map_err(bad)?;
-        Ok(Self { registry: registry.to_owned(), host, transport, base: Mutex::default(), purse: Mutex::default() })
+        Ok(Self {
+            registry: registry.to_owned(),
+            host,
+            transport,
+            base: Mutex::default(),
+            purse: Mutex::default(),
+            warnings: Mutex::default(),
+        })
     }
 
     pub(super) fn limits(&self) -> &Limits {
@@ -100,7 +117,8 @@ impl Endpoint {
     fn ping(&self, url: &Url) -> Result<(), Fault> {
         let once = || self.transport.send(Request { method: Method::GET, url, headers: &[], content: Content::None, pace: Pace::Small });
         let again = |fault: Fault| if fault.cause == Cause::Lost && !self.may_speak_http() { once() } else { Err(fault) };
-        once().or_else(again).map(drop)
+        // Read to its end, the connection can be used again.
+        once().or_else(again).map(|answer| drop(said(answer)))
     }
 
     fn may_speak_http(&self) -> bool {
@@ -198,7 +216,28 @@ impl Endpoint {
     }
 
     pub(super) fn send(&self, request: Request<'_, '_>) -> Attempt<Answer> {
-        self.transport.send(request).map_err(|fault| self.fault(fault))
+        let answer = self.transport.send(request).map_err(|fault| self.fault(fault))?;
+        self.note_warnings(&answer);
+        Ok(answer)
+    }
+
+    /// `Warning: 299 - "text"`, as the specification of distribution has it.
+    fn note_warnings(&self, answer: &Answer) {
+        const MOST: usize = 8;
+        let mut warnings = self.warnings.lock().unwrap_or_else(PoisonError::into_inner);
+        for value in answer.headers().get_all(header::WARNING).iter().filter_map(|value| value.to_str().ok()) {
+            let text = value.strip_prefix("299 - ").map(|text| harmless(text.trim().trim_matches('"')));
+            let new = text.filter(|text| warnings.heard.len() < MOST && !warnings.heard.contains(text));
+            if let Some(text) = new {
+                warnings.untold.push(text.clone());
+                let _new = warnings.heard.insert(text);
+            }
+        }
+    }
+
+    /// What was not told yet.
+    pub(super) fn take_warnings(&self) -> Vec<String> {
+        std::mem::take(&mut self.warnings.lock().unwrap_or_else(PoisonError::into_inner).untold)
     }
 
     fn fault(&self, fault: Fault) -> Trouble {
@@ -299,11 +338,79 @@ fn said(answer: Answer) -> String {
         #[serde(default)]
         message: String,
     }
-    const LARGEST: u64 = 16 * 1024;
-    let mut bytes = Vec::new();
+    const LARGEST: usize = 16 * 1024;
+    const LONGEST: Duration = Duration::from_secs(5);
+    let (mut bytes, mut buffer, begun) = (Vec::new(), [0; 4096], Instant::now());
+    let mut body = answer.into_body().into_reader();
     // The words are a courtesy: without them the status says it.
-    let _read = answer.into_body().into_reader().take(LARGEST).read_to_end(&mut bytes);
+    while let Ok(count @ 1..) = body.read(&mut buffer) {
+        bytes.extend_from_slice(buffer.get(..count).unwrap_or(&[]));
+        if bytes.len() > LARGEST || begun.elapsed() > LONGEST {
+            break;
+        }
+    }
     let said: Option<Said> = serde_json::from_slice(&bytes).ok();
     let first = said.and_then(|said| said.errors.into_iter().next());
     first.map_or(String::new(), |one| harmless(&format!("{} ({})", one.message, one.code)))
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    fn endpoint(registry: &str, scheme: Scheme, insecure: bool) -> Endpoint {
+        let host = Host { insecure, ..Host::default() };
+        let options = Options { hosts: [(registry.to_owned(), host)].into(), ..Options::default() };
+        let endpoint = Endpoint::new(registry, &options).unwrap();
+        *endpoint.base.lock().unwrap() = Some(Url::new(scheme, authority(registry), "/v2/"));
+        endpoint
+    }
+
+    #[rstest]
+    #[case("r.io", "https://storage.example/x", true)]
+    #[case("r.io", "http://storage.example/x", false)]
+    #[case("r.io", "http://r.io/x", false)]
+    #[case("r.io", "https://169.254.169.254/latest", false)]
+    #[case("r.io", "https://localhost/x", false)]
+    #[case("r.io", "https://[::1]/x", false)]
+    #[case("r.io", "https://2130706433/x", false)]
+    #[case("r.io", "https://10.0.0.5/x", true)]
+    #[case("localhost:5000", "https://127.0.0.1/x", true)]
+    fn where_an_answer_may_lead_is_limited(#[case] registry: &str, #[case] to: &str, #[case] allowed: bool) {
+        let went = endpoint(registry, Scheme::Https, false).may_go(&Url::parse(to).unwrap(), "it");
+        assert_eq!(went.is_ok(), allowed);
+    }
+
+    #[test]
+    fn an_insecure_registry_may_lead_to_plain_http_but_not_to_this_machine() {
+        let endpoint = endpoint("10.0.0.5:5000", Scheme::Https, true);
+        assert!(endpoint.may_go(&Url::parse("http://10.0.0.6/x").unwrap(), "it").is_ok());
+        assert!(endpoint.may_go(&Url::parse("http://127.0.0.1/x").unwrap(), "it").is_err());
+    }
+
+    #[rstest]
+    #[case("docker.io", "https://registry-1.docker.io/v2/a")]
+    #[case("docker.io.evil.com", "https://docker.io.evil.com/v2/a")]
+    #[case("R.io:5000", "https://r.io:5000/v2/a")]
+    fn a_registry_is_where_its_name_says(#[case] registry: &str, #[case] url: &str) {
+        assert_eq!(endpoint(registry, Scheme::Https, false).url("a").unwrap().whole(), url);
+    }
+
+    #[rstest]
+    #[case("localhost:5000", true)]
+    #[case("127.0.0.9", true)]
+    #[case("[::1]:5000", true)]
+    #[case("localhost.evil.com", false)]
+    #[case("10.0.0.5:5000", false)]
+    #[case("docker.io", false)]
+    fn plain_http_is_for_loopback(#[case] registry: &str, #[case] expected: bool) {
+        assert_eq!(endpoint(registry, Scheme::Https, false).may_speak_http(), expected);
+    }
+
+    #[test]
+    fn a_name_that_is_no_host_is_refused() {
+        assert!(matches!(Endpoint::new("r.io:99999", &Options::default()), Err(Error::Options { .. })));
+    }
 }

@@ -41,7 +41,7 @@ struct Shape {
 
 /// The media type and the document. `declared` is the `Content-Type` or the type of a descriptor. `Err` is the reason.
 pub(super) fn read(bytes: &[u8], declared: Option<&str>) -> Result<(&'static str, Document), String> {
-    let no_json = |error: serde_json::Error| format!("its manifest cannot be read: {error}");
+    let no_json = |error: serde_json::Error| format!("its manifest cannot be read: {}", harmless(&error.to_string()));
     let shape: Shape = serde_json::from_slice(bytes).map_err(no_json)?;
     if shape.fs_layers.is_some() || shape.schema_version == Some(1) {
         return Err("it has Docker's old schema 1, which is no longer supported".into());

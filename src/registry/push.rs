@@ -56,6 +56,10 @@ impl Client {
 
     /// Gives an image that was pushed to a repository one more tag there.
     pub fn tag(&self, name: &Reference, manifest: &Descriptor, store: &Store) -> Result<Pushed, Error> {
+        if name.digest.is_some_and(|digest| digest != manifest.digest) {
+            let detail = format!("the image to be pushed under it is {}", manifest.digest);
+            return Err(Error::Unusable { name: name.familiar(), detail });
+        }
         let endpoint = self.endpoint(&name.registry)?;
         let target = name.tag.clone().unwrap_or_else(|| manifest.digest.to_string());
         put_manifest(&endpoint, name, &target, manifest, store)?;

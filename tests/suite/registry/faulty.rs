@@ -189,30 +189,35 @@ fn say(stream: &mut TcpStream, heard: &Heard, reply: Reply, stop: &AtomicBool) -
     }
 }
 
-/// Passes bytes on to `target`; the first connection that sends more than `limit` bytes is cut there.
-pub(crate) fn cutting_wire(target: SocketAddr, limit: usize) -> SocketAddr {
+/// Passes bytes on to `target` and back; the first connection that carries more than `limit` bytes in one direction is
+/// cut there. The flag says that one was.
+pub(crate) fn cutting_wire(target: SocketAddr, limit: usize) -> (SocketAddr, Arc<AtomicBool>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    let cut = Arc::new(AtomicBool::new(false));
+    let was_cut = Arc::new(AtomicBool::new(false));
+    let cut = Arc::clone(&was_cut);
     thread::spawn(move || {
         for client in listener.incoming().map_while(Result::ok) {
             let Ok(server) = TcpStream::connect(target) else { break };
-            let cut = Arc::clone(&cut);
-            let (mut back_from, mut back_to) = (server.try_clone().unwrap(), client.try_clone().unwrap());
-            thread::spawn(move || drop(std::io::copy(&mut back_from, &mut back_to)));
-            thread::spawn(move || {
-                let (mut client, mut server, mut sent, mut buffer) = (client, server, 0, vec![0; 16384]);
-                while let Ok(count) = client.read(&mut buffer) {
-                    sent += count;
-                    let over = sent > limit && !cut.swap(sent > limit, Ordering::Relaxed);
-                    if count == 0 || over || server.write_all(&buffer[..count]).is_err() {
-                        break;
-                    }
-                }
-                drop(server.shutdown(std::net::Shutdown::Both));
-                drop(client.shutdown(std::net::Shutdown::Both));
-            });
+            let (back_from, back_to) = (server.try_clone().unwrap(), client.try_clone().unwrap());
+            for (from, to) in [(client, server), (back_from, back_to)] {
+                let cut = Arc::clone(&cut);
+                thread::spawn(move || carry(from, to, limit, &cut));
+            }
         }
     });
-    address
+    (address, was_cut)
+}
+
+fn carry(mut from: TcpStream, mut to: TcpStream, limit: usize, cut: &AtomicBool) {
+    let (mut carried, mut buffer) = (0, vec![0; 16384]);
+    while let Ok(count) = from.read(&mut buffer) {
+        carried += count;
+        let over = carried > limit && !cut.swap(carried > limit, Ordering::Relaxed);
+        if count == 0 || over || to.write_all(&buffer[..count]).is_err() {
+            break;
+        }
+    }
+    drop(to.shutdown(std::net::Shutdown::Both));
+    drop(from.shutdown(std::net::Shutdown::Both));
 }

@@ -428,3 +428,63 @@ fn nobody_there_is_said_at_once() {
     assert!(error.to_string().contains("connection refused"), "{error}");
     assert!(begun.elapsed() < Duration::from_secs(2));
 }
+
+#[test]
+fn a_token_that_ends_during_a_push_is_renewed() {
+    let image = Image::of(&[300_000], "amd64", "");
+    let server = Faulty::serve(move |heard, before| {
+        let host = heard.header("host").unwrap();
+        let challenge = || Reply::new(401).header("WWW-Authenticate", format!("Bearer realm=\"http://{host}/token\""));
+        match (heard.method.as_str(), heard.header("authorization")) {
+            ("GET", None) => Reply::new(200).body(format!("{{\"token\":\"t{before}\"}}")),
+            ("PATCH", Some("Bearer t0")) | (_, None) => challenge(),
+            ("HEAD" | "GET", _) => Reply::new(404),
+            ("POST", _) => Reply::new(202).header("Location", "/upload"),
+            ("PATCH", Some("Bearer t1")) => Reply::new(202),
+            ("PUT", _) => Reply::new(201),
+            other => panic!("{other:?}"),
+        }
+    });
+    let shelf = shelf();
+    let manifest = image.put(&shelf.store);
+    let options = Options { limits: lapstrake::registry::Limits { parallel: 1, ..limits() }, ..Options::default() };
+    let name = name(&format!("{}/app:v1", server.registry()));
+    Client::new(options).push(&name, &manifest, &shelf.store, &mut |_| {}).unwrap();
+    let patches = server.heard().into_iter().filter(|heard| heard.method == "PATCH").map(|heard| heard.body.len());
+    assert_eq!(patches.collect::<Vec<_>>(), [300_000, 300_000]);
+}
+
+#[test]
+fn a_name_with_another_digest_is_not_pushed() {
+    let server = Faulty::serve(|_, _| Reply::new(200));
+    let shelf = shelf();
+    let manifest = Image::of(&[10], "amd64", "").put(&shelf.store);
+    let other = name(&format!("{}/app:v1@{}", server.registry(), Digest::of(b"other")));
+    assert!(client().push(&other, &manifest, &shelf.store, &mut |_| {}).is_err());
+    assert!(server.lines().iter().all(|line| !line.starts_with("PUT")));
+}
+
+#[test]
+fn a_warning_is_told_once() {
+    let manifest = Image::of(&[10], "amd64", "").manifest;
+    let server = Faulty::serve(move |_, _| Reply::new(200).header("Warning", "299 - \"going away soon\"").body(manifest.clone()));
+    let (client, name) = (client(), name(&format!("{}/app", server.registry())));
+    for expected in [1, 0] {
+        client.manifest(&name).unwrap();
+        let warnings = client.warnings();
+        assert_eq!(warnings.len(), expected);
+        assert!(warnings.iter().all(|(registry, text)| *registry == server.registry() && text == "going away soon"));
+    }
+}
+
+#[test]
+fn a_proxy_is_used_if_it_is_configured() {
+    let proxy = Faulty::serve(|_, _| Reply::new(502));
+    let url = Some(format!("http://me:hunter2@{}", proxy.registry()));
+    let proxies = lapstrake::registry::Proxies { https: url, ..Default::default() };
+    let options = Options { limits: limits(), proxies, ..Options::default() };
+    let error = Client::new(options).manifest(&name("registry.invalid/app")).unwrap_err();
+    assert_eq!(error.failure(), Failure::Network, "{error}");
+    assert!(!error.to_string().contains("hunter2"), "{error}");
+    assert_eq!(proxy.lines()[0], "CONNECT registry.invalid:443");
+}

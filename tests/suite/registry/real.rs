@@ -5,13 +5,14 @@ use std::{
     net::{SocketAddr, TcpListener, TcpStream},
     path::Path,
     process::{Child, Command, Stdio},
+    sync::atomic::Ordering,
     thread,
     time::Duration,
 };
 
 use lapstrake::{
     oci::{Descriptor, Digest, media_type},
-    registry::{Failure, Host, What},
+    registry::{Failure, Host, Progress, What},
 };
 use tempfile::TempDir;
 
@@ -189,17 +190,22 @@ fn an_index_gives_the_image_of_the_platform() {
     assert!(error.to_string().contains("linux/386, linux/amd64, linux/arm64"), "{error}");
 }
 
+/// This registry forgets an upload whose last part was cut, so that a second one begins anew; that one from the
+/// middle is continued is seen in `hostile`.
 #[test]
-fn an_upload_survives_a_cut_wire() {
+fn an_upload_and_a_download_survive_a_cut_wire() {
     let Some(registry) = plain() else { return };
-    let wire = faulty::cutting_wire(registry.address, 1_000_000);
     let image = Image::of(&[3_000_000], "amd64", "");
     let (from, to) = (shelf(), shelf());
     let manifest = image.put(&from.store);
-    let name = name(&format!("{wire}/app:v1"));
+    let wire = || faulty::cutting_wire(registry.address, 1_000_000);
+    let ((up, up_was_cut), (down, down_was_cut)) = (wire(), wire());
+    client().push(&name(&format!("{up}/app:v1")), &manifest, &from.store, &mut |_| {}).unwrap();
     let mut steps = Vec::new();
-    client().push(&name, &manifest, &from.store, &mut |step| steps.push((step.total, step.done))).unwrap();
-    client().pull(&name, &linux("linux/amd64"), &to.store, What::Whole, &mut |_| {}).unwrap();
+    let mut note = |step: Progress| steps.extend((step.total == 3_000_000).then_some(step.done));
+    client().pull(&name(&format!("{down}/app:v1")), &linux("linux/amd64"), &to.store, What::Whole, &mut note).unwrap();
+    assert!(up_was_cut.load(Ordering::Relaxed) && down_was_cut.load(Ordering::Relaxed));
+    assert!(steps.is_sorted(), "continued, not begun anew: {steps:?}");
     assert_eq!(to.store.blob(&Digest::of(&image.layers[0]), u64::MAX).unwrap().unwrap(), image.layers[0]);
 }
 
