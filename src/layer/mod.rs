@@ -7,11 +7,16 @@ pub mod archive;
 mod blob;
 mod block;
 mod canonical;
+mod extract;
 mod header;
 mod intact;
 mod packing;
 mod pax;
+mod read;
 mod recompress;
+#[cfg(test)]
+mod tests;
+mod verified;
 mod write;
 
 pub use archive::decompress;
@@ -183,12 +188,16 @@ pub struct Lower {
 /// Extracts a layer's blob into an empty directory in the form of an overlay lower (userxattr marks), verifying
 /// both digests. `below` is consulted when a hard link names a file of a lower layer.
 pub fn extract(store: &Store, blob: &Descriptor, diff_id: &DiffId, into: &OwnedFd, below: &[Lower]) -> Result<Arc<Index>, Error> {
-    let _ = (store, blob, diff_id, into, below);
-    unimplemented!("layer")
+    let chain = Chain::new(below.iter().map(|lower| Arc::clone(&lower.index)).collect());
+    let mut disk = extract::Disk::new(into, below)?;
+    let index = verified::with_tar(store, blob, diff_id, |tar| read::read(tar, &chain, &mut disk))?;
+    store.put_index(diff_id, &index)?;
+    Ok(Arc::new(index))
 }
 
 /// Reads a layer's blob for its index alone, verifying both digests.
 pub fn index(store: &Store, blob: &Descriptor, diff_id: &DiffId, below: &Chain) -> Result<Arc<Index>, Error> {
-    let _ = (store, blob, diff_id, below);
-    unimplemented!("layer")
+    let index = verified::with_tar(store, blob, diff_id, |tar| read::read(tar, below, &mut read::Nowhere))?;
+    store.put_index(diff_id, &index)?;
+    Ok(Arc::new(index))
 }

@@ -1,0 +1,129 @@
+//! A layer's blob as a plain tar, verified to its last byte: the blob's digest and size by the store's reader, the diff
+//! id here. A second thread decompresses and digests while the first one reads the tar.
+
+use std::{
+    io::{self, Read},
+    panic::resume_unwind,
+    sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel},
+    thread,
+};
+
+use sha2::{Digest as _, Sha256};
+
+use super::{Error, archive::decompress, read::bad};
+use crate::{
+    oci::{Descriptor, DiffId, Digest},
+    store::Store,
+};
+
+const CHUNK: usize = 256 * 1024;
+const AHEAD: usize = 8;
+/// A layer may be this large whatever its blob is, and beyond that as large as gzip can make it.
+const LARGE: u64 = 64 << 30;
+const GZIP_RATIO: u64 = 1032;
+
+/// Hands the plain tar of a blob to `consume`. What that returns counts only if every byte was as promised.
+pub(super) fn with_tar<T>(
+    store: &Store,
+    blob: &Descriptor,
+    diff_id: &DiffId,
+    consume: impl FnOnce(&mut dyn Read) -> Result<T, Error>,
+) -> Result<T, Error> {
+    let named = |error| match error {
+        Error::BadLayer { reason, .. } => Error::BadLayer { layer: blob.digest.to_string(), reason },
+        Error::Path(_) | Error::Store(_) | Error::Changed { .. } | Error::BadName { .. } => error,
+    };
+    let from = store.open_blob(blob)?.ok_or_else(|| named(bad("its blob is not in the store")))?;
+    let limit = LARGE.saturating_add(blob.size.saturating_mul(GZIP_RATIO));
+    let (consumed, digest) = thread::scope(|scope| {
+        let (full, chunks) = sync_channel(AHEAD);
+        let (used, empty) = channel();
+        let unpacker = scope.spawn(move || unpack(from, limit, &full, &empty));
+        let mut tar = Tar { chunks, used, chunk: Vec::new(), at: 0 };
+        let consumed = consume(&mut tar).and_then(|consumed| {
+            // What follows the tar's end mark is digested too.
+            let _rest = io::copy(&mut tar, &mut io::sink()).map_err(|error| super::read::unreadable(&error))?;
+            Ok(consumed)
+        });
+        drop(tar);
+        (consumed, unpacker.join().unwrap_or_else(|panic| resume_unwind(panic)))
+    });
+    let consumed = consumed.map_err(named)?;
+    match digest {
+        Some(found) if found == *diff_id => Ok(consumed),
+        found => Err(named(bad(format!("its tar should be {diff_id} and is {}", found.map_or("cut off".into(), |id| id.to_string()))))),
+    }
+}
+
+/// The second thread. `None`: it failed, or nobody listened to the end.
+fn unpack(from: impl Read + Send, limit: u64, full: &SyncSender<io::Result<Vec<u8>>>, empty: &Receiver<Vec<u8>>) -> Option<DiffId> {
+    let mut digest = Sha256::new();
+    let mut left = limit;
+    let mut plain = match decompress(from) {
+        Ok(plain) => plain,
+        Err(error) => {
+            drop(full.send(Err(error)));
+            return None;
+        }
+    };
+    loop {
+        let mut chunk = empty.try_recv().unwrap_or_default();
+        chunk.resize(CHUNK, 0);
+        match fill(&mut plain, &mut chunk) {
+            Ok(0) => return Some(DiffId(Digest::from_bytes(digest.finalize().into()))),
+            Ok(read) if read as u64 <= left => {
+                left -= read as u64;
+                chunk.truncate(read);
+                digest.update(&chunk);
+                full.send(Ok(chunk)).ok()?;
+            }
+            Ok(_more) => {
+                drop(full.send(Err(io::Error::other("it unpacks to more than any layer may hold"))));
+                return None;
+            }
+            Err(error) => {
+                drop(full.send(Err(error)));
+                return None;
+            }
+        }
+    }
+}
+
+fn fill(from: &mut impl Read, chunk: &mut [u8]) -> io::Result<usize> {
+    let mut have = 0;
+    while let Some(rest) = chunk.get_mut(have..).filter(|rest| !rest.is_empty()) {
+        match from.read(rest) {
+            Ok(0) => break,
+            Ok(read) => have += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(have)
+}
+
+/// The first thread's end.
+struct Tar {
+    chunks: Receiver<io::Result<Vec<u8>>>,
+    used: Sender<Vec<u8>>,
+    chunk: Vec<u8>,
+    at: usize,
+}
+
+impl Read for Tar {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        if self.at == self.chunk.len() {
+            let Ok(next) = self.chunks.recv() else { return Ok(0) };
+            // The other thread may have ended; then nobody needs it.
+            drop(self.used.send(std::mem::replace(&mut self.chunk, next?)));
+            self.at = 0;
+        }
+        let have = self.chunk.get(self.at..).unwrap_or_default();
+        let some = have.len().min(into.len());
+        if let (Some(into), Some(have)) = (into.get_mut(..some), have.get(..some)) {
+            into.copy_from_slice(have);
+        }
+        self.at += some;
+        Ok(some)
+    }
+}
