@@ -158,3 +158,78 @@ pub struct Health {
 fn is_zero(value: &i64) -> bool {
     *value == 0
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As Docker and others write it: fields of Docker's own, empty ones, null, and some that nobody knows.
+    const DOCKER: &str = r#"{
+        "architecture": "amd64", "os": "linux", "created": "2023-11-14T22:13:20.123456789Z", "author": "me",
+        "container": "abc", "docker_version": "20.10.24", "os.version": "10", "moby.buildkit.buildinfo.v1": {"a": [1, 2.5, null]},
+        "config": {
+            "Hostname": "", "AttachStdin": false, "User": "1000:33", "ExposedPorts": {"80/tcp": {}}, "Env": ["A=1", "B=2", "A=3"],
+            "Cmd": null, "Entrypoint": ["/bin/x"], "ArgsEscaped": true, "Volumes": {"/v": {}}, "WorkingDir": "/w", "OnBuild": ["RUN x"],
+            "Labels": {"b": "2", "a": "1"}, "StopSignal": "SIGKILL", "Shell": ["/bin/bash", "-c"],
+            "Healthcheck": {"Test": ["CMD", "x"], "Interval": 30000000000, "StartInterval": 5000000000, "Retries": 3}
+        },
+        "rootfs": {"type": "layers", "diff_ids": ["sha256:0000000000000000000000000000000000000000000000000000000000000000"]},
+        "history": [{"created": "2023-11-14T22:13:20Z", "created_by": "x", "extra": 1}, {"empty_layer": true}]
+    }"#;
+
+    fn read(text: &str) -> ImageConfig {
+        serde_json::from_str(text).unwrap()
+    }
+
+    #[test]
+    fn a_config_of_docker_loses_nothing_but_empty_fields() {
+        let config = read(DOCKER);
+        let mut written = serde_json::to_value(&config).unwrap();
+        let mut expected: Value = serde_json::from_str(DOCKER).unwrap();
+        let _null = expected["config"].as_object_mut().unwrap().remove("Cmd");
+        assert_eq!(written, expected);
+        assert_eq!(config.config.healthcheck.as_ref().map(|health| (health.interval, health.retries)), Some((30_000_000_000, 3)));
+        assert_eq!(config.config.other["Hostname"], "");
+        written["config"]["Cmd"] = Value::Null;
+        assert_eq!(read(&written.to_string()), config);
+    }
+
+    #[test]
+    fn equal_configs_have_equal_bytes() {
+        let text = |config: &ImageConfig| serde_json::to_string(config).unwrap();
+        let first = text(&read(DOCKER));
+        assert!((0..20).all(|_| text(&read(DOCKER)) == first));
+        // Sorted, whatever order they came in.
+        assert!(first.contains(r#""Labels":{"a":"1","b":"2"}"#));
+        assert!(first.contains(r#""Env":["A=1","B=2","A=3"]"#));
+    }
+
+    #[test]
+    fn an_empty_config_is_what_runtimes_expect() {
+        let text = serde_json::to_string(&ImageConfig::default()).unwrap();
+        assert_eq!(text, r#"{"architecture":"","os":"","config":{},"rootfs":{"type":"layers","diff_ids":[]},"history":[]}"#);
+    }
+
+    #[test]
+    fn null_is_empty_wherever_go_may_write_it() {
+        let config = read(
+            r#"{"architecture":"amd64","os":"linux","config":{"User":null,"WorkingDir":null,"StopSignal":null,
+                "Healthcheck":{"Test":null}},"rootfs":null,"history":null}"#,
+        );
+        assert_eq!(config.rootfs, RootFs::default());
+        assert_eq!(config.config, Config { healthcheck: Some(Health::default()), ..Config::default() });
+    }
+
+    #[test]
+    fn types_that_are_wrong_are_errors() {
+        for text in [
+            "{}",
+            r#"{"architecture":1,"os":"linux"}"#,
+            r#"{"architecture":"a","os":"l","config":{"Env":"A=1"}}"#,
+            r#"{"architecture":"a","os":"l","rootfs":{"type":"layers","diff_ids":["sha256:0"]}}"#,
+            r#"{"architecture":"a","architecture":"b","os":"l"}"#,
+        ] {
+            assert!(serde_json::from_str::<ImageConfig>(text).is_err(), "{text}");
+        }
+    }
+}

@@ -102,3 +102,37 @@ impl<'de> Deserialize<'de> for Digest {
         text.parse().map_err(serde::de::Error::custom)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_digest_is_the_same_as_text_and_back() {
+        // The SHA-256 of nothing, from FIPS 180.
+        let text = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+        assert_eq!(Digest::of(b"").to_string(), text);
+        assert_eq!(text.parse::<Digest>().unwrap(), Digest::of(b""));
+        assert_eq!(serde_json::from_str::<DiffId>(&format!("\"{text}\"")).unwrap(), DiffId(Digest::of(b"")));
+    }
+
+    #[test]
+    fn what_could_be_a_path_or_another_spelling_is_no_digest() {
+        let hex = "e".repeat(64);
+        for text in [
+            String::new(),
+            hex.clone(),
+            format!("sha512:{hex}"),
+            format!("sha256:{}", hex.to_uppercase()),
+            format!("sha256:{hex}e"),
+            "sha256:../../../etc/passwd".to_owned(),
+            format!("sha256:{}é", "e".repeat(62)),
+            format!("sha256: {}", "e".repeat(63)),
+            format!("sha256:{hex}\n"),
+        ] {
+            assert!(text.parse::<Digest>().is_err(), "{text:?}");
+        }
+        let long = "x".repeat(1 << 20).parse::<Digest>().unwrap_err();
+        assert!(long.to_string().len() < 300);
+    }
+}

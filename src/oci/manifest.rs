@@ -112,3 +112,44 @@ pub struct Index {
     #[serde(flatten)]
     pub other: BTreeMap<String, Value>,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_manifest_comes_back_with_fields_that_we_do_not_know() {
+        let digest = Digest::of(b"x");
+        let text = format!(
+            r#"{{"schemaVersion":2,"mediaType":"m","config":{{"mediaType":"c","digest":"{digest}","size":1,"data":"eA=="}},"layers":[],"annotations":{{"a":"1"}},"artifactType":"t","subject":{{"x":1}}}}"#
+        );
+        let manifest: Manifest = serde_json::from_str(&text).unwrap();
+        assert_eq!(manifest.config.other["data"], "eA==");
+        assert_eq!(serde_json::to_string(&manifest).unwrap(), text);
+    }
+
+    #[test]
+    fn an_index_entry_keeps_its_platform() {
+        let digest = Digest::of(b"x");
+        let text = format!(
+            r#"{{"schemaVersion":2,"manifests":[{{"mediaType":"m","digest":"{digest}","size":1,"platform":{{"os":"linux","architecture":"arm","variant":"v7"}}}}]}}"#
+        );
+        let index: Index = serde_json::from_str(&text).unwrap();
+        assert_eq!(index.manifests[0].platform.as_ref().map(ToString::to_string).as_deref(), Some("linux/arm/v7"));
+        assert_eq!(serde_json::to_string(&index).unwrap(), text);
+    }
+
+    #[test]
+    fn a_descriptor_without_a_digest_or_with_a_size_that_is_none_is_an_error() {
+        let digest = Digest::of(b"x");
+        for text in [
+            r#"{"mediaType":"m","size":1}"#.to_owned(),
+            format!(r#"{{"mediaType":"m","digest":"{digest}","size":-1}}"#),
+            format!(r#"{{"mediaType":"m","digest":"{digest}","size":1.5}}"#),
+            format!(r#"{{"digest":"{digest}","size":1}}"#),
+            r#"{"mediaType":"m","digest":"sha256:../../etc/passwd","size":1}"#.to_owned(),
+        ] {
+            assert!(serde_json::from_str::<Descriptor>(&text).is_err(), "{text}");
+        }
+    }
+}
