@@ -1,4 +1,26 @@
-//! Tests that look from outside, one binary: they share what a test needs.
+//! What a user sees: every test here runs the built program in a project of its own and looks at what it wrote with
+//! other eyes than the program's.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    reason = "tests and their helpers start processes, read the environment, and end by a panic"
+)]
+
+mod harness;
+
+mod bad_input;
+mod building;
+mod caching;
+mod concurrency;
+mod consumers;
+mod editing;
+mod examples;
+mod isolation;
+mod killing;
 mod language;
 mod registry;
+mod shipping;
+mod structure;
+mod users;

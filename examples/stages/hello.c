@@ -1,0 +1,4 @@
+#include <stdio.h>
+#include "greeting.h"
+
+int main(void) { return puts(GREETING) < 0; }

@@ -1,0 +1,22 @@
+//! What the tests stand on: a hermetic project, an independent reader of images, bases made here, and the programs
+//! of others.
+
+mod base;
+mod docker;
+mod network;
+mod podman;
+mod prerequisite;
+mod project;
+mod reader;
+mod registry;
+mod tree;
+
+pub(crate) use base::{busybox_layout, debian_rootfs};
+pub(crate) use docker::Docker;
+pub(crate) use network::{free_port, get, wait_until};
+pub(crate) use podman::Podman;
+pub(crate) use prerequisite::{am_root, need, need_all, need_root, need_user, skipped, sources};
+pub(crate) use project::{Project, Ran, output_of};
+pub(crate) use reader::{Image, Layer, sha256};
+pub(crate) use registry::Registry;
+pub(crate) use tree::{Kind, Node, differences, merged, read_layer};
