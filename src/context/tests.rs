@@ -1,3 +1,5 @@
+//! What a context selects, on real directories.
+
 use std::{fs, os::unix::fs::symlink, path::PathBuf};
 
 use super::*;

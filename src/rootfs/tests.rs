@@ -1,3 +1,5 @@
+//! Trees as data: COPY, ADD and WORKDIR on real indexes.
+
 use std::{collections::BTreeMap, fs, os::unix::fs::symlink, path::PathBuf, sync::Arc};
 
 use super::{draft::Draft, *};

@@ -5,7 +5,9 @@
     clippy::unwrap_used,
     clippy::panic,
     clippy::disallowed_methods,
-    reason = "tests and their helpers start processes, read the environment, and end by a panic"
+    clippy::print_stdout,
+    clippy::wildcard_enum_match_arm,
+    reason = "tests and their helpers start processes, read the environment, say what they found, and end by a panic"
 )]
 
 mod harness;

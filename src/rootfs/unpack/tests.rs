@@ -1,3 +1,5 @@
+//! Archives laid over a draft.
+
 use std::{fs, io::Write as _};
 
 use super::super::tests::{Files, chain, lines, path, to};

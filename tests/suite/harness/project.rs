@@ -72,7 +72,7 @@ impl Project {
     /// With a store that others use too.
     pub(crate) fn on_store(store: &Path) -> Self {
         let mut project = Self::new();
-        project.store = store.to_owned();
+        store.clone_into(&mut project.store);
         project
     }
 

@@ -32,7 +32,7 @@ pub(crate) struct Image {
 
 /// 64 hex digits.
 pub(crate) fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    Sha256::digest(bytes).iter().flat_map(|byte| [byte >> 4, byte & 15]).filter_map(|digit| char::from_digit(digit.into(), 16)).collect()
 }
 
 impl Image {
@@ -162,7 +162,8 @@ fn unpacked(tar: &Path) -> BTreeMap<String, Vec<u8>> {
                 assert!(files.insert(path, content).is_none(), "a path twice in {}", tar.display());
             }
             tar::EntryType::Link | tar::EntryType::Symlink => links.push((path, entry.link_name().unwrap().unwrap().into_owned())),
-            _ => {}
+            tar::EntryType::Directory => {}
+            other => panic!("an entry of type {other:?} in {}", tar.display()),
         }
     }
     for (path, target) in links {
