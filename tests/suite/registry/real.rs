@@ -263,3 +263,23 @@ fn a_registry_that_asks_for_a_password_gets_it() {
     client.pull(&name, &linux("linux/amd64"), &to.store, What::Whole, &mut |_| {}).unwrap();
     assert!(registry.dir.path().join("data").is_dir());
 }
+
+#[test]
+fn skopeo_reads_what_we_push_and_we_read_what_it_pushes() {
+    let Some(registry) = plain() else { return };
+    let (from, to) = (shelf(), shelf());
+    let manifest = Image::of(&[100_000, 10], "amd64", "").put(&from.store);
+    let at = |repository: &str| format!("{}/{repository}:v1", registry.registry());
+    client().push(&name(&at("ours")), &manifest, &from.store, &mut |_| {}).unwrap();
+    let mut copy = program("skopeo");
+    copy.args(["--insecure-policy", "copy", "--src-tls-verify=false", "--dest-tls-verify=false", "--format", "v2s2"]);
+    copy.args([format!("docker://{}", at("ours")), format!("docker://{}", at("theirs"))]);
+    let Ok(output) = copy.output() else {
+        drop(skipped("skopeo"));
+        return;
+    };
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let pulled = client().pull(&name(&at("theirs")), &linux("linux/amd64"), &to.store, What::Whole, &mut |_| {}).unwrap();
+    assert_eq!(pulled.manifest.media_type, media_type::DOCKER_MANIFEST);
+    assert!(pulled.image.layers.iter().all(|layer| to.store.has_blob(&layer.digest, layer.size)));
+}
