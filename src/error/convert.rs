@@ -89,9 +89,17 @@ impl From<rootfs::Error> for Error {
 }
 
 impl From<registry::Error> for Error {
+    /// An image that does not exist is the request's fault, the store's disk the machine's; the rest is remote.
     fn from(error: registry::Error) -> Self {
         let help = error.help();
-        Self { help, ..public(Kind::Remote, &error) }
+        let kind = match error.failure() {
+            registry::Failure::NotFound | registry::Failure::Options => Kind::Request,
+            registry::Failure::Store => Kind::Environment,
+            registry::Failure::Unauthorized | registry::Failure::Network | registry::Failure::Protocol | registry::Failure::Mismatch => {
+                Kind::Remote
+            }
+        };
+        Self { help, ..public(kind, &error) }
     }
 }
 
