@@ -84,7 +84,7 @@ impl Evaluation<'_> {
             done.insert(*index, if broken { Done::Broken } else { Done::Stage(id, Box::new(inherited)) });
         }
         let Some(Done::Stage(id, _)) = done.get(&target) else { return None };
-        Some(Plan { stages, target: *id, platform: self.platform.clone(), warnings: Vec::new() })
+        Some(Plan { stages, target: *id, platform: self.platform.clone(), epoch: None, warnings: Vec::new() })
     }
 
     fn stage(

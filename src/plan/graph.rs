@@ -14,7 +14,7 @@ use super::{
 use crate::{
     diag::{Diagnostic, Span, closest},
     dockerfile::{self, Dockerfile, Escape, Expanded, Instruction, Mode, Word},
-    oci::Platform,
+    oci::{Platform, Reference},
 };
 
 /// No image's name is as long as this, a digest included.
@@ -114,12 +114,13 @@ pub(super) struct Graph<'a> {
     pub(super) nodes: Vec<Node<'a>>,
     /// By lower-cased name; of two with one name the later.
     names: BTreeMap<&'a str, usize>,
+    request: &'a Request,
 }
 
 impl<'a> Graph<'a> {
     /// Reads the FROM lines and resolves what the instructions refer to.
     pub(super) fn of(file: &'a Dockerfile, request: &'a Request, globals: &Globals, report: &mut Report) -> Self {
-        let mut graph = Self { nodes: Vec::new(), names: BTreeMap::new() };
+        let mut graph = Self { nodes: Vec::new(), names: BTreeMap::new(), request };
         for (index, ast) in file.stages.iter().enumerate() {
             if report.is_exhausted() {
                 break;
@@ -163,9 +164,27 @@ impl<'a> Graph<'a> {
             From::Stage(index)
         } else if name == SCRATCH {
             From::Scratch
+        } else if let Some(error) = self.impossible(&name, ast.base.span) {
+            report.error(error);
+            From::Broken
         } else {
             From::Name(name)
         }
+    }
+
+    /// An error if a name cannot be an image's, nor is a context's.
+    fn impossible(&self, name: &str, span: Span) -> Option<Diagnostic> {
+        if context_name(self.request, name).is_some() {
+            return None;
+        }
+        let error = name.parse::<Reference>().err()?;
+        let diagnostic = Diagnostic::error(format!("no stage or named context is called `{name}`"), span).label("not found");
+        let diagnostic = diagnostic.note(format!("it cannot be an image's name either: {}", error.reason));
+        let contexts = self.request.contexts.iter().map(String::as_str);
+        Some(match closest(name, self.stage_names().into_iter().chain(contexts)) {
+            Some(meant) => diagnostic.help(format!("did you mean `{meant}`?")),
+            None => diagnostic,
+        })
     }
 
     /// The stage of a name, whatever its capitals.
@@ -197,7 +216,7 @@ impl<'a> Graph<'a> {
             return Source::Broken;
         }
         let Ok(number) = from.text.parse::<i64>() else {
-            return self.source(&from.text);
+            return self.source(&from.text, directed, from.span, report);
         };
         match usize::try_from(number) {
             Ok(index) if index < self.nodes.len() => Source::Stage(index),
@@ -217,15 +236,20 @@ impl<'a> Graph<'a> {
                 report.error(error.help("define a stage with `FROM … AS name` that uses a global ARG, and mount from that"));
                 Source::Broken
             }
-            Some(from) => self.source(&from),
+            Some(from) => self.source(&from, directed, mount.span, report),
         }
     }
 
-    fn source(&self, name: &str) -> Source {
-        match self.find(name) {
-            Some(index) => Source::Stage(index),
-            None if name == SCRATCH => Source::Scratch,
-            None => Source::Name(name.to_owned()),
+    fn source(&self, name: &str, directed: &Directed<'_>, span: Span, report: &mut Report) -> Source {
+        if let Some(index) = self.find(name) {
+            Source::Stage(index)
+        } else if name == SCRATCH {
+            Source::Scratch
+        } else if let Some(error) = self.impossible(name, directed.span(span)) {
+            report.error(directed.explain(error));
+            Source::Broken
+        } else {
+            Source::Name(name.to_owned())
         }
     }
 

@@ -65,18 +65,18 @@ impl<'a> Lookup<'a> {
                 let note = (wanted.asker != Asker::From).then(|| format!("there is no image `{}` either", wanted.name));
                 Err((self.missing(wanted, note), Kind::Request))
             }
-            Err(error) => Err((self.failed(wanted, &error), error.kind)),
+            Err(error) => Err(self.failed(wanted, &error)),
         }
     }
 
-    /// The look-up itself failed. When a stage has nearly that name, that is the likelier fault.
-    fn failed(&self, wanted: &Wanted<'_>, error: &BaseError) -> Diagnostic {
+    /// The look-up itself failed. When a stage has nearly that name, that is the likelier fault, and the file's.
+    fn failed(&self, wanted: &Wanted<'_>, error: &BaseError) -> (Diagnostic, Kind) {
         if matches!(error.kind, Kind::Request | Kind::Remote) && self.meant(wanted).is_some() {
-            return self.missing(wanted, Some(error.message.clone()));
+            return (self.missing(wanted, Some(error.message.clone())), Kind::Request);
         }
         let mut diagnostic = Diagnostic::error(error.message.clone(), wanted.span).label("needed here");
         diagnostic.help.clone_from(&error.help);
-        diagnostic
+        (diagnostic, error.kind)
     }
 
     fn missing(&self, wanted: &Wanted<'_>, note: Option<String>) -> Diagnostic {

@@ -12,6 +12,7 @@
 mod chmod;
 mod config;
 mod copy;
+mod epoch;
 mod evaluate;
 mod expose;
 mod graph;
@@ -36,7 +37,8 @@ mod tests;
 pub use report::Unresolved;
 pub use request::{Base, BaseError, BaseImage, Bases, Request};
 pub use values::{
-    Action, Chmod, Copy, CopySource, Device, InlineFile, Mount, NetworkMode, Origin, Plan, Run, Security, Stage, StageId, Start, Step,
+    Action, Chmod, Copy, CopySource, Device, Epoch, InlineFile, Mount, NetworkMode, Origin, Plan, Run, Security, Stage, StageId, Start,
+    Step,
 };
 
 use std::collections::BTreeSet;
@@ -63,13 +65,14 @@ pub fn resolve(file: &Dockerfile, request: &Request, bases: &dyn Bases) -> Resul
     graph.refuse_circles(&reached, &mut report);
     let declared = declared_names(&globals, &graph, &reached);
     syntax::unused_build_args(request, &declared, &mut report);
+    let epoch = epoch::wanted(file, request, &globals, &graph, &mut report);
     let plan = Evaluation { escape: file.escape, request, globals: &globals, graph: &graph, platform }.run(
         &reached,
         target,
         &mut lookup,
         &mut report,
     );
-    report.finish(plan)
+    report.finish(plan.map(|plan| Plan { epoch, ..plan }))
 }
 
 /// Every name that an ARG declares, also in stages that the target does not need.

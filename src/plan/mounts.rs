@@ -85,6 +85,8 @@ pub(super) struct Place<'a> {
     pub(super) dir: &'a str,
     /// What `from` names; without `from` the context.
     pub(super) from: Origin,
+    /// What the ids of caches begin with, if anything.
+    pub(super) namespace: &'a str,
     /// How many ssh mounts the instruction has before this one.
     pub(super) sockets: usize,
 }
@@ -112,6 +114,9 @@ pub(super) fn complete(mount: &dockerfile::Mount, place: Place<'_>) -> Result<Mo
         MountKind::Cache => {
             if complete.id.is_empty() {
                 complete.id = clean(&target);
+            }
+            if !place.namespace.is_empty() {
+                complete.id = format!("{}/{}", place.namespace, complete.id);
             }
             if mount.from.as_deref().unwrap_or_default().is_empty() {
                 complete.from = Origin::Scratch;

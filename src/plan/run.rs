@@ -54,6 +54,11 @@ impl Evaluator<'_, '_> {
         let cwd = if dir.is_empty() { "/".to_owned() } else { dir.clone() };
         let proxy = self.proxy();
         let user = own.config.config.user.clone();
+        let values = env.iter().chain(&proxy).map(|(_, value)| value).chain(&program).chain([&cwd, &user]);
+        if values.into_iter().any(|value| value.contains('\0')) {
+            let error = command.error("no process can be given a NUL byte", command.instruction.span);
+            return self.error(error.label("its command or a variable holds one"));
+        }
         let action = Run { argv: program, env, args, proxy, cwd, user, network, files, mounts, security, devices };
         let parts = run.mounts.iter().enumerate().map(|(index, mount)| (format!("mount {index}"), mount.span)).collect::<BTreeMap<_, _>>();
         self.step(command, Action::Run(action), history, parts);
@@ -119,9 +124,10 @@ impl Evaluator<'_, '_> {
         let escape = self.evaluation.escape;
         let expand = |text: &str| scope.expand(text, escape, Mode::default()).map(|expanded| expanded.text);
         let dir = self.current.own.config.config.working_dir.clone();
+        let namespace = self.evaluation.request.build_args.get("BUILDKIT_CACHE_MOUNT_NS").map(String::as_str);
         let read = mounts::expanded(&word.text, &expand).and_then(|text| parse_mount(&text).map_err(|error| error.message));
         let mount = read.and_then(|mount| match from {
-            Some(from) => mounts::complete(&mount, Place { dir: &dir, from, sockets }).map(Some),
+            Some(from) => mounts::complete(&mount, Place { dir: &dir, from, namespace: namespace.unwrap_or_default(), sockets }).map(Some),
             None => Ok(None),
         });
         mount.unwrap_or_else(|reason| {

@@ -24,8 +24,22 @@ pub struct Plan {
     pub target: StageId,
     /// What it runs on.
     pub platform: Platform,
+    /// The build argument `SOURCE_DATE_EPOCH`, or a global ARG of that name. As any argument it is in a step's environment
+    /// only where an ARG declares it.
+    pub epoch: Option<Epoch>,
     /// What should be said and does not stop the build.
     pub warnings: Vec<Diagnostic>,
+}
+
+/// The time that `SOURCE_DATE_EPOCH` asks for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Epoch {
+    /// Since 1970.
+    Seconds(i64),
+    /// That of the build context: of its commit, its archive.
+    Context,
+    /// That of a named context, or of a stage that is one remote ADD.
+    Named(String),
 }
 
 /// A stage: a start, steps, and the config that they make.

@@ -1,7 +1,11 @@
 //! What is said when a Dockerfile means nothing: the words are part of the product.
 
 use super::{Shelf, amd64, message, messages, resolved};
-use crate::{error::Kind, oci::Config, plan::Request};
+use crate::{
+    error::Kind,
+    oci::Config,
+    plan::{Epoch, Request},
+};
 
 fn said(text: &str) -> Vec<String> {
     messages(text, &amd64(), &Shelf::new())
@@ -20,6 +24,8 @@ fn a_registry_that_cannot_be_asked_hides_no_misspelling() {
     let text = "FROM busybox AS build\nFROM nowhere\nCOPY --from=biuld /a /b\nCOPY --from=elsewhere /a /b\n";
     insta::assert_debug_snapshot!(messages(text, &amd64(), &shelf));
     assert_eq!(resolved(text, &amd64(), &shelf).unwrap_err().kind, Kind::Remote);
+    let typo = "FROM scratch AS build\nFROM scratch\nCOPY --from=biuld /a /b\n";
+    assert_eq!(resolved(typo, &amd64(), &shelf).unwrap_err().kind, Kind::Request);
 }
 
 #[test]
@@ -49,6 +55,7 @@ fn references_to_stages_are_checked_in_all_stages() {
         said("FROM busybox\nCOPY --from=7 /x /y\nCOPY --from=-1 /x /y\n"),
         said("ARG S=a\nFROM busybox AS a\nFROM busybox\nCOPY --from=$S /x /y\n"),
         said("FROM busybox AS a\nFROM busybox\nRUN --mount=from=0,target=/m x\n"),
+        said("FROM BAD AS build\nCOPY --from=Biuld /x /y\nFROM busybox\n"),
     ]);
 }
 
@@ -106,9 +113,31 @@ fn unused_arguments_and_a_newer_front_end_are_warnings() {
 }
 
 #[test]
+fn a_nul_byte_reaches_no_process() {
+    let request = Request { build_args: [("A".to_owned(), "a\0b".to_owned())].into(), ..amd64() };
+    insta::assert_debug_snapshot!(messages("FROM busybox\nARG A\nRUN x\n", &request, &Shelf::new()));
+}
+
+#[test]
+fn an_epoch_is_a_number_or_a_name() {
+    let given = |epoch: &str| Request { build_args: [("SOURCE_DATE_EPOCH".to_owned(), epoch.to_owned())].into(), ..amd64() };
+    insta::assert_debug_snapshot!([
+        said("ARG SOURCE_DATE_EPOCH=soon\nFROM busybox\n"),
+        messages("FROM busybox\n", &given("soon"), &Shelf::new()),
+    ]);
+    let epoch = |text: &str, request: &Request| resolved(text, request, &Shelf::new()).unwrap().epoch;
+    assert_eq!(epoch("ARG SOURCE_DATE_EPOCH=5\nFROM busybox\n", &amd64()), Some(Epoch::Seconds(5)));
+    assert_eq!(epoch("ARG SOURCE_DATE_EPOCH=5\nFROM busybox\n", &given("")), None);
+    assert_eq!(epoch("FROM busybox AS s\n", &given("S")), Some(Epoch::Named("S".into())));
+    assert_eq!(epoch("FROM busybox\n", &given("context")), Some(Epoch::Context));
+}
+
+#[test]
 fn values_that_double_are_stopped() {
     let doubling = "ENV A=$A$A$A$A$A$A$A$A\n".repeat(20);
     let many = format!("ENV B={}\n{}", "x".repeat(60_000), "RUN x\n".repeat(10_000));
+    let names = format!("ARG A={}\n{}", "x".repeat(60_000), "FROM $A\n".repeat(300));
+    assert_eq!(messages(&names, &amd64(), &Shelf::new()).len(), 100);
     for text in [format!("FROM scratch\nENV A=xxxxxxxxxxxxxxxx\n{doubling}"), format!("FROM scratch\n{many}")] {
         let said = messages(&text, &amd64(), &Shelf::new());
         assert!((1..=100).contains(&said.len()) && said[0].len() < 200, "{}", said[0]);

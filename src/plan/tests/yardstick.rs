@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use serde_json::{Value, json};
@@ -56,6 +56,77 @@ fn real_dockerfiles_evaluate_as_in_buildkit() {
         let bytes = fs::read(corpus.join(row["file"].as_str().unwrap())).unwrap();
         String::from_utf8_lossy(&bytes).into_owned()
     });
+}
+
+#[test]
+fn configs_of_the_build_cases_are_as_expected() {
+    let Some(corpus) = corpus() else { return };
+    let mut cases: Vec<PathBuf> = fs::read_dir(corpus.join("../build")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    cases.sort();
+    let (mut checks, mut wrong) = (0, Vec::new());
+    for case in cases {
+        let expected: Value = serde_json::from_str(&fs::read_to_string(case.join("expect.json")).unwrap()).unwrap();
+        match build_case(&case, &expected) {
+            Ok(count) => checks += count,
+            Err(difference) => wrong.push(format!("{}: {difference}", case.display())),
+        }
+    }
+    println!("{checks} checks of configs hold, {} cases do not", wrong.len());
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// The images and directories of a build case.
+struct Case {
+    directories: Vec<String>,
+}
+
+impl Bases for Case {
+    fn base(&self, name: &str, _platform: &Platform) -> Result<Option<Base>, BaseError> {
+        if self.directories.iter().any(|directory| directory == name) {
+            return Ok(Some(Base::Directory(name.to_owned())));
+        }
+        let shell = match name.strip_suffix(":latest").unwrap_or(name) {
+            "busybox" => "sh",
+            "debian" => "bash",
+            _ => return Ok(None),
+        };
+        let env = Some(vec!["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned()]);
+        let config = Config { env, cmd: Some(vec![shell.to_owned()]), ..Config::default() };
+        Ok(Some(image(name, ImageConfig { architecture: "amd64".into(), os: "linux".into(), config, ..ImageConfig::default() })))
+    }
+}
+
+fn build_case(case: &Path, expected: &Value) -> Result<usize, String> {
+    let build = &expected["build"];
+    let map = |key: &str| -> BTreeMap<String, String> { serde_json::from_value(build[key].clone()).unwrap_or_default() };
+    let directories: Vec<String> = build["named_contexts"].as_object().into_iter().flatten().map(|(name, _)| name.clone()).collect();
+    let target = build["target"].as_str().map(str::to_owned);
+    let request = Request { build_args: map("build_args"), labels: map("labels"), target, contexts: directories.clone(), ..amd64() };
+    let parsed = dockerfile::parse(&fs::read_to_string(case.join("Dockerfile")).unwrap());
+    let resolved = if parsed.errors.is_empty() {
+        resolve(&parsed.dockerfile, &request, &Case { directories }).map_err(|error| error.places)
+    } else {
+        Err(parsed.errors)
+    };
+    let checks = expected["expect"].as_array().unwrap();
+    let builds = checks.iter().any(|check| check["check"] == "result" && check["is"] == "ok");
+    let plan = match resolved {
+        Ok(plan) => plan,
+        Err(_) if !builds => return Ok(0),
+        Err(places) => return Err(format!("does not resolve: {places:#?}")),
+    };
+    let config = serde_json::to_value(&plan.stages[plan.target.0].config.config).unwrap();
+    let mut count = 0;
+    for check in checks.iter().filter(|check| check["check"] == "config" && check.get("top").is_none() && check.get("value").is_some()) {
+        let (field, theirs) = (check["field"].as_str().unwrap(), &check["value"]);
+        let ours = &config[field];
+        let root = field == "WorkingDir" && ["", "/"].map(Value::from).contains(theirs) && (ours.is_null() || ours == "/");
+        if ours != theirs && !root {
+            return Err(format!("{field} is {ours}, not {theirs}"));
+        }
+        count += 1;
+    }
+    Ok(count)
 }
 
 fn judge(rows: &[Value], text: impl Fn(&Value) -> String) {
