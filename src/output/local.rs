@@ -281,3 +281,103 @@ impl Receiver for Tree<'_> {
         self.place(path, |at, name| dir::make_hard_link(&from, old, at, name))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+
+    use super::*;
+    use crate::image::fixture;
+
+    fn text(path: impl AsRef<Path>) -> String {
+        fs::read_to_string(path).unwrap()
+    }
+
+    #[test]
+    fn a_new_directory_holds_the_merged_tree() {
+        let (dir, store) = fixture::store();
+        let layers: &[&[(&str, &str)]] = &[
+            &[("d/", ""), ("d/a", "1"), ("d/b", "1"), ("h", "=>d/a"), ("l", "->d/a"), ("null", "!")],
+            &[("d/", ""), ("d/.wh.b", ""), ("e", "")],
+        ];
+        let image = fixture::image_of(&store, layers);
+        let out = dir.path().join("new/out");
+        let notes = local(&store, &image, &out).unwrap();
+        assert_eq!((text(out.join("d/a")), text(out.join("h"))), ("1".into(), "1".into()));
+        assert!(!out.join("d/b").exists() && out.join("e").exists());
+        assert_eq!(fs::read_link(out.join("l")).unwrap(), Path::new("d/a"));
+        let found = fs::metadata(out.join("d/a")).unwrap();
+        assert_eq!((found.nlink(), found.mtime()), (2, 7));
+        assert_eq!(fs::metadata(out.join("d")).unwrap().mtime(), 7);
+        if rustix::process::geteuid().is_root() {
+            assert_eq!((found.uid(), found.mode() & 0o7777), (1000, 0o4644));
+        } else {
+            assert_eq!(found.mode() & 0o7777, 0o644);
+            assert!(notes[0].contains("1 device nodes were left out"), "{notes:?}");
+        }
+        let left: Vec<_> = fs::read_dir(dir.path().join("new")).unwrap().collect();
+        assert_eq!(left.len(), 1);
+    }
+
+    #[test]
+    fn no_link_of_the_destination_is_followed() {
+        let (dir, store) = fixture::store();
+        let image = fixture::image_of(&store, &[&[("d/", ""), ("d/f", "new"), ("g", "new")]]);
+        let (out, outside) = (dir.path().join("out"), dir.path().join("outside"));
+        fs::create_dir(&out).unwrap();
+        fs::create_dir(&outside).unwrap();
+        fs::write(outside.join("f"), "old").unwrap();
+        symlink(&outside, out.join("d")).unwrap();
+        symlink(outside.join("f"), out.join("g")).unwrap();
+        local(&store, &image, &out).unwrap();
+        assert_eq!(text(outside.join("f")), "old");
+        assert_eq!((text(out.join("d/f")), text(out.join("g"))), ("new".into(), "new".into()));
+        assert!(!fs::symlink_metadata(out.join("d")).unwrap().is_symlink());
+    }
+
+    #[test]
+    fn what_else_is_in_a_directory_stays_and_a_second_time_changes_nothing() {
+        let (dir, store) = fixture::store();
+        let image = fixture::image_of(&store, &[&[("d/", ""), ("d/f", "new"), ("h", "=>d/f")]]);
+        let out = dir.path().join("out");
+        fs::create_dir_all(out.join("d")).unwrap();
+        fs::write(out.join("d/mine"), "mine").unwrap();
+        for _time in 0..2 {
+            local(&store, &image, &out).unwrap();
+            assert_eq!((text(out.join("d/mine")), text(out.join("d/f"))), ("mine".into(), "new".into()));
+            let names: Vec<_> = dir::names(dir::open_root(&out).unwrap()).unwrap();
+            assert_eq!(names, [b"d", b"h"]);
+        }
+    }
+
+    #[test]
+    fn a_directory_is_never_replaced_by_a_file() {
+        let (dir, store) = fixture::store();
+        let image = fixture::image_of(&store, &[&[("x", "file")]]);
+        let out = dir.path().join("out");
+        fs::create_dir_all(out.join("x")).unwrap();
+        fs::write(out.join("x/mine"), "mine").unwrap();
+        let error = local(&store, &image, &out).unwrap_err();
+        assert!(error.to_string().contains("it is a directory, and the image has something else there"), "{error}");
+        assert_eq!(text(out.join("x/mine")), "mine");
+    }
+
+    #[test]
+    fn a_failure_leaves_no_new_directory() {
+        let (dir, store) = fixture::store();
+        let image = fixture::image_of(&store, &[&[("a", "1")], &[("b", "2")]]);
+        fs::remove_file(store.root().join(super::super::archive::blob_name(&image.layers[1]))).unwrap();
+        local(&store, &image, &dir.path().join("out")).unwrap_err();
+        let left: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|each| each.unwrap().file_name()).collect();
+        assert_eq!(left, ["store"]);
+    }
+
+    #[test]
+    fn directories_without_the_right_to_write_are_filled() {
+        let (dir, store) = fixture::store();
+        let image = fixture::image_of(&store, &[&[("d/", ""), ("d/f", "1")]]);
+        let out = dir.path().join("out");
+        local(&store, &image, &out).unwrap();
+        assert_eq!(fs::metadata(out.join("d")).unwrap().permissions().mode() & 0o7777, 0o755);
+    }
+}

@@ -80,3 +80,126 @@ impl Receiver for Writer<'_> {
         self.header(path, &layer::Header { name, meta: &meta, type_flag: b'1', size: 0, link, device: (0, 0) })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::image::fixture;
+
+    fn flat(layers: &[&[(&str, &str)]]) -> Result<Vec<u8>, Error> {
+        let (_dir, store) = fixture::store();
+        let image = fixture::image_of(&store, layers);
+        let mut bytes = Vec::new();
+        tar(&store, &image, Dest::Stream(&mut bytes))?;
+        Ok(bytes)
+    }
+
+    /// Name → what it is, read by another reader than ours. A name that comes twice fails.
+    fn listed(bytes: &[u8]) -> BTreeMap<String, String> {
+        let mut all = BTreeMap::new();
+        for entry in ::tar::Archive::new(bytes).entries().unwrap() {
+            let mut entry = entry.unwrap();
+            let name = String::from_utf8(entry.path_bytes().into_owned()).unwrap();
+            let link = entry.link_name_bytes().map(|link| String::from_utf8(link.into_owned()).unwrap()).unwrap_or_default();
+            let text = match entry.header().entry_type() {
+                ::tar::EntryType::Symlink => format!("->{link}"),
+                ::tar::EntryType::Link => format!("=>{link}"),
+                ::tar::EntryType::Char => "!".to_owned(),
+                _ => {
+                    let mut text = String::new();
+                    let _count = entry.read_to_string(&mut text).unwrap();
+                    text
+                }
+            };
+            assert_eq!((entry.header().uid().unwrap(), entry.header().mtime().unwrap()), (1000, 7), "{name}");
+            assert!(all.insert(name.clone(), text).is_none(), "{name} is there twice");
+        }
+        all
+    }
+
+    fn expect(layers: &[&[(&str, &str)]], expected: &[(&str, &str)]) {
+        let expected: BTreeMap<String, String> = expected.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect();
+        assert_eq!(listed(&flat(layers).unwrap()), expected);
+    }
+
+    #[test]
+    fn the_highest_layer_wins_and_whiteouts_hide() {
+        expect(
+            &[
+                &[("d/", ""), ("d/a", "1"), ("d/b", "1"), ("d/c", "1"), ("gone/", ""), ("gone/x", "1"), ("l", "->d/a"), ("null", "!")],
+                &[("d/", ""), ("d/a", "2"), ("d/.wh.b", ""), (".wh.gone", ""), ("empty", "")],
+            ],
+            &[("d/", ""), ("d/a", "2"), ("d/c", "1"), ("l", "->d/a"), ("null", "!"), ("empty", "")],
+        );
+    }
+
+    #[test]
+    fn an_opaque_directory_and_a_file_over_a_directory_hide_all_below() {
+        expect(
+            &[&[("d/", ""), ("d/a", "1"), ("e/", ""), ("e/b", "1")], &[("d/", ""), ("d/.wh..wh..opq", ""), ("d/n", "2"), ("e", "file")]],
+            &[("d/", ""), ("d/n", "2"), ("e", "file")],
+        );
+    }
+
+    #[test]
+    fn a_file_whose_first_name_is_hidden_lives_on_under_the_next() {
+        expect(
+            &[&[("a", "text"), ("b", "=>a"), ("c", "=>a"), ("n", "=>c")], &[(".wh.a", ""), ("c", "other")]],
+            &[("b", "text"), ("c", "other"), ("n", "=>b")],
+        );
+    }
+
+    #[test]
+    fn a_hard_link_to_a_file_of_a_lower_layer_has_its_bytes() {
+        expect(&[&[("a", "text")], &[("b", "=>a"), (".wh.a", "")]], &[("b", "text")]);
+    }
+
+    #[test]
+    fn a_file_that_was_written_through_a_link_is_found() {
+        expect(
+            &[&[("usr/", ""), ("usr/bin/", ""), ("bin", "->usr/bin")], &[("bin/sh", "x")]],
+            &[("usr/", ""), ("usr/bin/", ""), ("bin", "->usr/bin"), ("usr/bin/sh", "x")],
+        );
+    }
+
+    #[test]
+    fn of_two_entries_of_a_name_the_last_counts() {
+        expect(&[&[("a", "first"), ("a", "again")]], &[("a", "again")]);
+    }
+
+    #[test]
+    fn directories_come_before_what_they_hold_and_links_after_their_files() {
+        let bytes = flat(&[&[("z/", ""), ("z/y/", ""), ("z/y/x", "1"), ("a", "=>z/y/x")]]).unwrap();
+        let mut seen: Vec<String> = Vec::new();
+        for entry in ::tar::Archive::new(bytes.as_slice()).entries().unwrap() {
+            let entry = entry.unwrap();
+            let name = String::from_utf8(entry.path_bytes().into_owned()).unwrap();
+            if let Some((parent, _)) = name.trim_end_matches('/').rsplit_once('/') {
+                assert!(seen.contains(&format!("{parent}/")), "{name} before {parent}");
+            }
+            if entry.header().entry_type() == ::tar::EntryType::Link {
+                assert!(seen.contains(&String::from_utf8(entry.link_name_bytes().unwrap().into_owned()).unwrap()));
+            }
+            seen.push(name);
+        }
+        assert_eq!(seen.len(), 4);
+    }
+
+    #[test]
+    fn large_files_are_streamed_whole() {
+        let large = "0123456789abcdef".repeat(200_000);
+        let found = listed(&flat(&[&[("big", large.as_str()), ("link", "=>big")]]).unwrap());
+        assert_eq!((found["big"].len(), found["link"].as_str()), (large.len(), "=>big"));
+    }
+
+    #[test]
+    fn a_layer_that_is_not_there_is_named() {
+        let (_dir, store) = fixture::store();
+        let image = fixture::image_of(&store, &[&[("a", "1")]]);
+        std::fs::remove_file(store.root().join(super::super::archive::blob_name(&image.layers[0]))).unwrap();
+        let error = tar(&store, &image, Dest::Stream(&mut Vec::new())).unwrap_err();
+        assert!(matches!(&error, Error::Missing(blobs) if *blobs == image.layers), "{error}");
+    }
+}
