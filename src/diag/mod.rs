@@ -9,7 +9,7 @@ mod suggest;
 
 use serde::{Deserialize, Serialize};
 
-pub use render::render;
+pub use render::{render, render_styled};
 pub use suggest::closest;
 
 /// A range of bytes in a source text, `start <= end`.

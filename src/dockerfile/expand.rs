@@ -337,7 +337,7 @@ impl<'a> Lexer<'a> {
             return Ok(format!("${{{name}/{pattern}/{replacement}}}"));
         }
         let text: Vec<char> = value.unwrap_or_default().chars().collect();
-        let compiled = compile(&pattern, pattern.chars().collect(), true)?;
+        let compiled = compile(&pattern, &pattern.chars().collect::<Vec<_>>(), true)?;
         if all {
             return compiled.replace_all(&text, &replacement);
         }
@@ -347,8 +347,8 @@ impl<'a> Lexer<'a> {
     }
 }
 
-fn compile(shown: &str, pattern: Vec<char>, greedy: bool) -> Result<ShellPattern, ExpandError> {
-    ShellPattern::new(&pattern, greedy)
+fn compile(shown: &str, pattern: &[char], greedy: bool) -> Result<ShellPattern, ExpandError> {
+    ShellPattern::new(pattern, greedy)
         .map_err(|message| ExpandError { message: format!("invalid pattern ({shown}) in substitution: {message}") })
 }
 
@@ -364,7 +364,7 @@ fn trim(word: &str, value: &str, side: char) -> Result<String, ExpandError> {
         text.reverse();
     }
     let shown: String = pattern.iter().collect();
-    let end = compile(&shown, pattern, longest.is_some())?.prefix(&text)?.unwrap_or(0);
+    let end = compile(&shown, &pattern, longest.is_some())?.prefix(&text)?.unwrap_or(0);
     let mut rest = text.split_off(end.min(text.len()));
     if side == '%' {
         rest.reverse();

@@ -42,10 +42,10 @@ pub(super) fn announced(word: &str) -> Result<Option<Announced>, ExpandError> {
     let [name] = plain.as_slice() else { return Ok(None) };
     // A quote that quotes is in the raw word alone; an escaped one is in both.
     let quoted = expand_words(rest, '\\', QUOTED, &nothing)?;
-    let [raw] = quoted.as_slice() else { return Ok(None) };
-    let quotes = |word: &str| word.matches(['\'', '"']).count();
+    let [unpeeled] = quoted.as_slice() else { return Ok(None) };
+    let count = |word: &str| word.matches(['\'', '"']).count();
     let fd = word.get(..word.len() - after_digits.len()).and_then(|digits| digits.parse().ok()).unwrap_or(0);
-    Ok(Some(Announced { name: name.clone(), expand: quotes(name) == quotes(raw), chomp, fd, word: word.to_owned() }))
+    Ok(Some(Announced { name: name.clone(), expand: count(name) == count(unpeeled), chomp, fd, word: word.to_owned() }))
 }
 
 /// All that a line announces, in order.

@@ -4,7 +4,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::ast::*;
+use super::ast::{Add, ArgDeclaration, Command, CommandLine, Copy, CopySource, Healthcheck, Instruction, KeyValue, Run, Stage, Word};
 use super::mount::{parse_mount, word_of};
 use super::node::{Node, Phase};
 use super::{Parsed, Stop};
@@ -108,10 +108,7 @@ fn node(node: &Node, inner: bool) -> Value {
 }
 
 fn meta_arg(instruction: &Instruction) -> Value {
-    let args = match &instruction.command {
-        Command::Arg(args) => declarations(args),
-        _ => json!([]),
-    };
+    let args = if let Command::Arg(args) = &instruction.command { declarations(args) } else { json!([]) };
     json!({"args": args, "lines": instruction.lines})
 }
 

@@ -90,6 +90,7 @@ fn blank_line(blank: &node::Blank) -> Diagnostic {
 
 /// How a word is to be expanded.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "four switches of the lexer that are set independently")]
 pub struct Mode {
     /// Leave variables that are not set as they are.
     pub skip_unset: bool,

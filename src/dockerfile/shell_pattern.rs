@@ -163,7 +163,9 @@ impl<'p> Search<'p> {
             match self.pattern.parts.get(part) {
                 None => {
                     // What was marked on the way did not fail.
-                    marked.iter().for_each(|state| self.forget(*state));
+                    for state in marked {
+                        self.forget(state);
+                    }
                     return Ok(Some(at));
                 }
                 Some(Part::Is(own)) => stack.extend((next == Some(*own)).then_some((part + 1, at + 1))),

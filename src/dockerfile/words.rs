@@ -227,8 +227,7 @@ impl Scan<'_> {
         loop {
             self.blanks();
             match self.peek()? {
-                b'[' => self.at += 1,
-                b'{' => self.at += 1,
+                b'[' | b'{' => self.at += 1,
                 _ => self.scalar()?,
             }
             // An opening bracket was taken if the byte before is one and no scalar ended there.

@@ -3,7 +3,7 @@
 //! Invariant: a [`Glob`] that exists is well formed; matching it never fails and costs at most
 //! `pattern × name` steps, because only the last star is ever taken back.
 
-/// A character as a number: a Unicode scalar, or 0x11_0000 + the byte where the text is not UTF-8.
+/// A character as a number: a Unicode scalar, or `0x11_0000` + the byte where the text is not UTF-8.
 pub(super) type Code = u32;
 
 /// The slash.

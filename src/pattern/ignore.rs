@@ -51,9 +51,8 @@ pub(super) fn clean(path: &[u8]) -> Vec<u8> {
             b"" | b"." => {}
             b".." => match parts.last() {
                 Some(last) if *last != b".." => drop(parts.pop()),
-                Some(_) => parts.push(part),
                 None if rooted => {}
-                None => parts.push(part),
+                Some(_) | None => parts.push(part),
             },
             _ => parts.push(part),
         }
@@ -262,24 +261,22 @@ fn expression(pattern: &[Code]) -> Expression {
                 out.raw("[^/]");
                 out.special = true;
             }
-            Some('\\') => match after.split_first() {
-                Some((escaped, after)) => {
+            Some('\\') => {
+                if let Some((escaped, after)) = after.split_first() {
                     out.literal(*escaped);
                     out.special = true;
                     rest = after;
-                }
-                // It escapes the `$` that closes the expression: a dollar, and the end is free.
-                None => {
+                } else {
+                    // It escapes the `$` that closes the expression: a dollar, and the end is free.
                     out.literal(Code::from('$'));
                     out.raw(".*");
                 }
-            },
+            }
             Some('[' | ']') => {
                 out.text.push((*first, false));
                 out.special = true;
             }
-            Some('^') => out.text.push((*first, false)),
-            Some('-') => out.text.push((*first, false)),
+            Some('^' | '-') => out.text.push((*first, false)),
             _ => out.literal(*first),
         }
     }

@@ -22,6 +22,8 @@ mod examples;
 mod isolation;
 mod killing;
 mod language;
+mod messages;
+mod parser;
 mod registry;
 mod shipping;
 mod structure;

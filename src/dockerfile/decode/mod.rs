@@ -12,6 +12,7 @@ mod unknown;
 
 use crate::diag::Diagnostic;
 
+use super::MOST_ERRORS;
 use super::ast::{Command, Dockerfile, Instruction, Stage, Word};
 use super::node::{Node, Outline, Phase, Problem};
 use flags::{Known, Takes};
@@ -75,6 +76,9 @@ fn rejected<T>(diagnostic: Diagnostic) -> Result<T, Rejected> {
     Err(vec![diagnostic])
 }
 
+/// How many instructions a heredoc without an owner may hide.
+const LONGEST_BODY: usize = 100;
+
 /// Decodes all instructions.
 pub(super) fn decode(outline: &Outline) -> (Dockerfile, Vec<Problem>) {
     let mut dockerfile = Dockerfile { directives: outline.directives.clone(), escape: outline.escape, ..Dockerfile::default() };
@@ -82,6 +86,8 @@ pub(super) fn decode(outline: &Outline) -> (Dockerfile, Vec<Problem>) {
     // After a line that may have been a FROM, "before the first FROM" is no longer known.
     let mut lost = false;
     let mut told = false;
+    // The end of a heredoc that belongs to no instruction: one error for its whole body is enough.
+    let mut body_end: Option<String> = None;
     for (index, node) in outline.nodes.iter().enumerate() {
         let previous = index.checked_sub(1).and_then(|index| outline.nodes.get(index));
         let errors = match one(node, previous) {
@@ -94,7 +100,7 @@ pub(super) fn decode(outline: &Outline) -> (Dockerfile, Vec<Problem>) {
                 match dockerfile.stages.last_mut() {
                     Some(stage) => stage.commands.push(*instruction),
                     None if is_arg => dockerfile.meta_args.push(*instruction),
-                    None if lost || told || outline.lost.iter().any(|span| *span < node.span) => {}
+                    None if lost || told || outline.lost.first().is_some_and(|span| *span < node.span) => {}
                     None => {
                         told = true;
                         problems.push(Problem { diagnostic: before_from(node), phase: Phase::Instructions, lines: node.lines });
@@ -104,9 +110,21 @@ pub(super) fn decode(outline: &Outline) -> (Dockerfile, Vec<Problem>) {
             }
             Err(errors) => errors,
         };
+        if let Some(end) = body_end.as_ref() {
+            if node.original.trim() == end {
+                body_end = None;
+            }
+            continue;
+        }
+        // Only if the end comes soon: else a typing error would hide all that follows.
+        let ends = |end: &String| outline.nodes.iter().skip(index + 1).take(LONGEST_BODY).any(|node| node.original.trim() == end);
+        body_end = unknown::stray_body(node, previous).map(|(_, end)| end).filter(ends);
         let known = INSTRUCTIONS.contains(&node.keyword.text.to_uppercase().as_str());
         lost |= !known || node.name() == "from";
         problems.extend(errors.into_iter().map(|diagnostic| Problem { diagnostic, phase: Phase::Instructions, lines: node.lines }));
+        if problems.len() >= MOST_ERRORS {
+            break;
+        }
     }
     (dockerfile, problems)
 }

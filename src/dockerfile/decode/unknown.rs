@@ -3,6 +3,7 @@
 use crate::diag::{Diagnostic, closest};
 
 use super::INSTRUCTIONS;
+use crate::dockerfile::heredoc::announced;
 use crate::dockerfile::node::Node;
 
 /// The error for it; `previous` is the instruction before.
@@ -25,8 +26,8 @@ fn meant(node: &Node, previous: Option<&Node>) -> Option<String> {
     {
         return Some(format!("the blank after `{near}` is not a plain one (a no-break space?): type it anew"));
     }
-    if let Some(name) = unterminated(node, previous) {
-        return Some(name);
+    if let Some((name, _)) = stray_body(node, previous) {
+        return Some(format!("{name} takes no heredoc; only RUN, COPY and ADD do"));
     }
     if keyword.starts_with("//") || keyword.starts_with("/*") || keyword.starts_with("--") || keyword.starts_with(';') {
         return Some("a comment begins with `#`".to_owned());
@@ -53,10 +54,11 @@ fn meant(node: &Node, previous: Option<&Node>) -> Option<String> {
     continued.then(|| "if this continues the line above, that line must end with `\\`".to_owned())
 }
 
-/// A heredoc where none is read.
-fn unterminated(node: &Node, previous: Option<&Node>) -> Option<String> {
-    let previous = previous.filter(|previous| previous.heredocs.is_empty() && previous.rest.text.contains("<<"))?;
-    let follows = node.lines.0 == previous.lines.1 + 1;
+/// Is this the first line of a heredoc where none is read? The keyword above it, and the line that ends the body.
+pub(super) fn stray_body(node: &Node, previous: Option<&Node>) -> Option<(String, String)> {
+    let previous = previous.filter(|previous| previous.heredocs.is_empty() && node.lines.0 == previous.lines.1 + 1)?;
+    let word = previous.rest.text.split_whitespace().find(|word| word.contains("<<"))?;
+    let end = announced(word).ok().flatten()?.name;
     let name = previous.keyword.text.to_uppercase();
-    (follows && !matches!(name.as_str(), "RUN" | "COPY" | "ADD")).then(|| format!("{name} takes no heredoc; only RUN, COPY and ADD do"))
+    INSTRUCTIONS.contains(&name.as_str()).then_some((name, end))
 }
