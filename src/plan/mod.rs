@@ -34,6 +34,8 @@ mod values;
 #[cfg(test)]
 mod tests;
 
+// Words of a plan that the grammar has already: who reads a plan need not name the grammar.
+pub use crate::dockerfile::{MountKind, Sharing};
 pub use report::Unresolved;
 pub use request::{Base, BaseError, BaseImage, Bases, Request};
 pub use values::{
