@@ -44,6 +44,9 @@ pub fn main() -> ExitCode {
     match args.get(1).and_then(|first| first.to_str()) {
         Some(crate::front::ENGINE) => crate::front::engine_main(),
         Some(crate::sandbox::STEP_INIT) => crate::sandbox::init_main(),
+        Some(crate::sandbox::probe::PROBE_ENGINE) => {
+            crate::sandbox::probe::engine_main(args.get(2).map_or_else(|| ".".as_ref(), |dir| dir.as_ref()))
+        }
         _ => user_main(),
     }
 }

@@ -173,6 +173,27 @@ impl InitError {
         }
     }
 
+    /// What to do about it, where that is known.
+    pub fn help(&self) -> Option<&'static str> {
+        let errno = rustix::io::Errno::from_raw_os_error(self.errno);
+        match (self.step.as_str(), self.path.as_str(), errno) {
+            ("make namespaces", _, rustix::io::Errno::NOSPC) => Some("raise the limit: sysctl -w user.max_user_namespaces=15000"),
+            ("make namespaces", _, _) => {
+                Some("a seccomp profile or a security module forbids it; in Docker: --security-opt seccomp=unconfined")
+            }
+            ("mount a fresh", "/proc", rustix::io::Errno::PERM) => {
+                Some("parts of this container's /proc are covered; in Docker: --security-opt systempaths=unconfined")
+            }
+            ("mount", "overlay", rustix::io::Errno::INVAL) => {
+                Some("the store's file system cannot hold an overlay's changes, as overlayfs and NFS cannot; put --root on another one")
+            }
+            ("mount" | "open file system", "overlay", rustix::io::Errno::PERM | rustix::io::Errno::NODEV) => {
+                Some("overlays in a user namespace need Linux 5.11 and the module `overlay`: modprobe overlay")
+            }
+            _ => None,
+        }
+    }
+
     fn said(&self) -> String {
         let errno = rustix::io::Errno::from_raw_os_error(self.errno);
         match (self.step.as_str(), errno) {

@@ -196,15 +196,16 @@ impl Step {
     fn watch(&self, cancel: &OwnedFd, output: &mut dyn FnMut(Stream, &[u8])) -> Watched {
         let mut watched = Watched::default();
         let mut buffer = vec![0; 1 << 16];
-        let (mut out_open, mut err_open) = (true, true);
+        let (mut out_open, mut err_open, mut socket_open) = (true, true, true);
         loop {
-            let interest = |open: bool| if open { PollFlags::IN } else { PollFlags::empty() };
+            // What has ended is always ready: the pidfd, which is ready once, takes its place.
+            let pidfd = &self.child.pidfd;
             let mut fds = [
-                PollFd::new(&self.child.pidfd, PollFlags::IN),
-                PollFd::new(&self.socket, interest(watched.end.is_none())),
-                PollFd::new(if out_open { &self.out } else { &self.child.pidfd }, PollFlags::IN),
-                PollFd::new(if err_open { &self.err } else { &self.child.pidfd }, PollFlags::IN),
-                PollFd::new(if watched.cancelled { &self.child.pidfd } else { cancel }, PollFlags::IN),
+                PollFd::new(pidfd, PollFlags::IN),
+                PollFd::new(if socket_open { &self.socket } else { pidfd }, PollFlags::IN),
+                PollFd::new(if out_open { &self.out } else { pidfd }, PollFlags::IN),
+                PollFd::new(if err_open { &self.err } else { pidfd }, PollFlags::IN),
+                PollFd::new(if watched.cancelled { pidfd } else { cancel }, PollFlags::IN),
             ];
             if !matches!(rustix::event::poll(&mut fds, None), Ok(_) | Err(Errno::INTR)) {
                 // Out of memory: nothing more can be watched.
@@ -220,8 +221,8 @@ impl Step {
             if err && err_open {
                 err_open = pass_on(&self.err, &mut buffer, 1, &mut |bytes| output(Stream::Err, bytes));
             }
-            if said {
-                watched.hear(&self.socket);
+            if said && socket_open {
+                socket_open = watched.hear(&self.socket);
             }
             if ended {
                 watched.hear(&self.socket);
@@ -270,15 +271,16 @@ fn pass_on(pipe: &OwnedFd, buffer: &mut [u8], times: usize, output: &mut dyn FnM
 }
 
 impl Watched {
-    /// Takes what pid 1 has said.
-    fn hear(&mut self, socket: &OwnedFd) {
+    /// Takes what pid 1 has said; says whether it may say more.
+    fn hear(&mut self, socket: &OwnedFd) -> bool {
         while self.end.is_none() {
             match Report::receive(socket) {
-                Some(Report::Mounted(stubs)) => self.stubs = stubs,
-                Some(end) => self.end = Some(end),
-                None => return,
+                Ok(Report::Mounted(stubs)) => self.stubs = stubs,
+                Ok(end) => self.end = Some(end),
+                Err(error) => return error.kind() == std::io::ErrorKind::WouldBlock,
             }
         }
+        false
     }
 }
 

@@ -146,11 +146,14 @@ impl Report {
         Ok(())
     }
 
-    /// The next one, or `None` if there is none now, or none will come.
-    pub(super) fn receive(from: &OwnedFd) -> Option<Self> {
+    /// The next one. `WouldBlock` if there is none now.
+    pub(super) fn receive(from: &OwnedFd) -> io::Result<Self> {
         // A message on such a socket is at most as large as its send buffer, 212,992 bytes by default.
         let mut buffer = vec![0; 1 << 18];
-        let (read, _) = rustix::net::recv(from, &mut buffer[..], RecvFlags::DONTWAIT).ok()?;
-        serde_json::from_slice(buffer.get(..read)?).ok()
+        let (read, _) = rustix::net::recv(from, &mut buffer[..], RecvFlags::DONTWAIT)?;
+        match read {
+            0 => Err(io::ErrorKind::UnexpectedEof.into()),
+            _ => Ok(serde_json::from_slice(buffer.get(..read).unwrap_or_default())?),
+        }
     }
 }

@@ -10,6 +10,13 @@ use crate::{say, world};
 pub(crate) fn engine(count: usize) -> ExitCode {
     enter::become_engine().expect("the engine");
     let world = world::World::new();
+    // As most bases have them.
+    for name in ["dev", "proc", "sys"] {
+        world.dir(&format!("base/{name}"));
+    }
+    for name in ["hosts", "resolv.conf"] {
+        std::fs::write(world.path("base/etc").join(name), "").expect("a file");
+    }
     for network in [Network::Host, Network::None] {
         let mut times: Vec<_> = (0..count)
             .map(|_| {

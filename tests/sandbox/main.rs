@@ -6,6 +6,7 @@
 
 mod bench;
 mod cases;
+mod fronts;
 mod world;
 
 use std::{
@@ -22,7 +23,10 @@ fn main() -> ExitCode {
     let words: Vec<&str> = args.iter().filter_map(|arg| arg.to_str()).collect();
     match words.as_slice() {
         [sandbox::STEP_INIT] => sandbox::init_main(),
+        [sandbox::probe::PROBE_ENGINE, dir] => sandbox::probe::engine_main(dir.as_ref()),
         ["engine", name] => engine(name),
+        ["sleeping-engine", word] => fronts::sleeping_engine(word),
+        ["sleeping-front", word] => fronts::sleeping_front(word),
         ["bench-engine", count] => bench::engine(count.parse().expect("a number of steps")),
         ["--bench", count] => front(&["bench-engine", count]),
         ["nested-engine", rest @ ..] => {
@@ -70,11 +74,16 @@ fn in_ci() -> bool {
 
 fn everything(who: &str, words: &[&str]) -> ExitCode {
     let mut failed = 0;
-    let chosen = cases::all().filter(|(name, _)| words.is_empty() || words.iter().any(|word| name.contains(word)));
-    for (name, _) in chosen {
-        let passed = front(&["engine", name]) == ExitCode::SUCCESS;
+    let chosen = |name: &str| words.is_empty() || words.iter().any(|word| name.contains(word));
+    let mut ended = |name: &str, passed: bool| {
         failed += usize::from(!passed);
         say(&format!("{who}: {name} ... {}", if passed { "ok" } else { "FAILED" }));
+    };
+    for (name, _) in cases::all().filter(|(name, _)| chosen(name)) {
+        ended(name, front(&["engine", name]) == ExitCode::SUCCESS);
+    }
+    for (name, case) in fronts::CASES.iter().filter(|(name, _)| chosen(name)) {
+        ended(name, std::panic::catch_unwind(case).is_ok());
     }
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -121,7 +121,7 @@ impl fmt::Display for EnterError {
 impl std::error::Error for EnterError {}
 
 impl EnterError {
-    pub(super) fn new(tried: Tried, error: &io::Error) -> Self {
+    pub(in crate::sandbox) fn new(tried: Tried, error: &io::Error) -> Self {
         let errno = error.raw_os_error();
         let knob = errno.and_then(|errno| blame(tried, errno, &|path| std::fs::read_to_string(path).ok()));
         // ENOSPC here is a limit of namespaces, and "No space left on device" would send the user to look at disks.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use lapstrake::sandbox::Status;
 
 use super::cases;
-use crate::world::{World, run, run_until};
+use crate::world::{World, alive, run, run_until};
 
 cases![
     cancelling_ends_a_step_with_all_its_processes,
@@ -17,14 +17,6 @@ cases![
     a_program_that_is_killed_says_so,
     the_engine_holds_no_fd_longer_than_a_step,
 ];
-
-/// How many processes on the machine have this word in their arguments.
-fn alive(word: &str) -> usize {
-    let processes = std::fs::read_dir("/proc").expect("processes").filter_map(Result::ok);
-    processes
-        .filter(|entry| std::fs::read(entry.path().join("cmdline")).is_ok_and(|line| String::from_utf8_lossy(&line).contains(word)))
-        .count()
-}
 
 fn cancelling_ends_a_step_with_all_its_processes(world: &World) {
     let word = format!("100.{}", std::process::id());

@@ -1,0 +1,97 @@
+//! What a front sees: engines that end, fds that are passed, what `doctor` tries.
+
+use std::{
+    ffi::OsString,
+    io::{Read as _, Write as _},
+    os::fd::AsFd as _,
+    process::ExitCode,
+    time::Duration,
+};
+
+use lapstrake::sandbox::{self, enter};
+
+use crate::world::{World, alive, run};
+
+/// A name, and what it does in a front.
+pub(crate) const CASES: &[(&str, fn())] = &[
+    ("a_step_ends_with_its_engine", a_step_ends_with_its_engine),
+    ("engine_and_step_end_with_their_front", engine_and_step_end_with_their_front),
+    ("fds_reach_the_engine_in_order", fds_reach_the_engine_in_order),
+    ("a_probe_finds_that_all_works", a_probe_finds_that_all_works),
+    ("a_probe_says_which_store_cannot_hold_an_overlay", a_probe_says_which_store_cannot_hold_an_overlay),
+];
+
+/// An engine that runs a step that sleeps for long; of the fds it got, the second tells it what to write into the first.
+pub(crate) fn sleeping_engine(word: &str) -> ExitCode {
+    let entered = enter::become_engine().expect("the engine");
+    if let [to, from] = entered.fds.as_slice() {
+        let mut text = String::new();
+        std::fs::File::from(from.try_clone().expect("an fd")).read_to_string(&mut text).expect("a word");
+        std::fs::File::from(to.try_clone().expect("an fd")).write_all(format!("got {text}").as_bytes()).expect("a word");
+        return ExitCode::SUCCESS;
+    }
+    let world = World::new();
+    run(world.spec(&["sh", "-c", &format!("(setsid sleep {word} &); sleep {word}")]));
+    ExitCode::SUCCESS
+}
+
+/// A front of such an engine.
+pub(crate) fn sleeping_front(word: &str) -> ExitCode {
+    spawn(word, &[]).wait().expect("an engine");
+    ExitCode::SUCCESS
+}
+
+fn spawn(word: &str, fds: &[std::os::fd::BorrowedFd<'_>]) -> enter::EngineProcess {
+    enter::spawn_engine(&["sleeping-engine", word].map(OsString::from), &[], fds).expect("an engine")
+}
+
+fn until(what: impl Fn() -> bool) -> bool {
+    (0..400).any(|_| {
+        std::thread::sleep(Duration::from_millis(50));
+        what()
+    })
+}
+
+fn a_step_ends_with_its_engine() {
+    let word = format!("300.{}", std::process::id());
+    let engine = spawn(&word, &[]);
+    // The two that sleep, by their arguments, and the engine.
+    assert!(until(|| alive(&word) >= 3), "the step runs");
+    engine.kill().expect("a signal");
+    assert_eq!(engine.wait().expect("an end"), 128 + 9);
+    assert!(until(|| alive(&word) == 0), "{} left", alive(&word));
+}
+
+fn engine_and_step_end_with_their_front() {
+    let word = format!("400.{}", std::process::id());
+    #[expect(clippy::disallowed_methods, reason = "the test starts itself as another front")]
+    let mut front = std::process::Command::new("/proc/self/exe").args(["sleeping-front", &word]).spawn().expect("a front");
+    assert!(until(|| alive(&word) >= 4), "the step runs");
+    front.kill().expect("a signal");
+    front.wait().expect("an end");
+    assert!(until(|| alive(&word) == 0), "{} left", alive(&word));
+}
+
+fn fds_reach_the_engine_in_order() {
+    let (answer, to) = rustix::pipe::pipe().expect("a pipe");
+    let (from, question) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).expect("a pipe");
+    let engine = spawn("word", &[to.as_fd(), from.as_fd()]);
+    drop(to);
+    std::fs::File::from(question).write_all(b"this").expect("a word");
+    let mut text = String::new();
+    std::fs::File::from(answer).read_to_string(&mut text).expect("a word");
+    assert_eq!((text.as_str(), engine.wait().expect("an end")), ("got this", 0));
+}
+
+fn a_probe_finds_that_all_works() {
+    let store = tempfile::tempdir().expect("a directory");
+    let report = sandbox::probe::probe(store.path());
+    assert!(report.works(), "{report}");
+    assert_eq!(report.rows.len(), 4, "{report}");
+    assert_eq!(std::fs::read_dir(store.path()).expect("a directory").count(), 0);
+}
+
+fn a_probe_says_which_store_cannot_hold_an_overlay() {
+    let report = sandbox::probe::probe("/proc/self/no/such".as_ref());
+    assert!(!report.works() && report.to_string().contains("not tried a step without network"), "{report}");
+}
