@@ -113,7 +113,7 @@ pub enum MountSource {
         /// Group.
         gid: u32,
     },
-    /// A host directory or file that the engine opened (O_PATH).
+    /// A host directory or file that the engine opened (`O_PATH`). Devices in it are none.
     Host(std::os::fd::OwnedFd),
     /// What is at a path of a merged view of trees, changes to it discarded. With an empty `upper` they are kept in
     /// memory, and `work` is not used.

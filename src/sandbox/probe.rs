@@ -171,7 +171,9 @@ fn try_step(fresh: &Fresh, number: u32, network: Network) -> Result<Outcome, Ini
     let begun = std::time::Instant::now();
     match run(spec, &cancel, &mut |_, _| {})?.status {
         Status::Exited(0) => Ok(Outcome::Works(format!("{:.1} ms", begun.elapsed().as_secs_f64() * 1000.0))),
-        other => Ok(Outcome::Fails { said: format!("a program that exits with 0 ended with {other:?}"), help: None }),
+        other @ (Status::Exited(_) | Status::Signalled(_) | Status::Cancelled) => {
+            Ok(Outcome::Fails { said: format!("a program that exits with 0 ended with {other:?}"), help: None })
+        }
     }
 }
 

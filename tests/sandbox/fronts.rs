@@ -22,7 +22,7 @@ pub(crate) const CASES: &[(&str, fn())] = &[
 ];
 
 /// An engine that runs a step that sleeps for long; of the fds it got, the second tells it what to write into the first.
-pub(crate) fn sleeping_engine(word: &str) -> ExitCode {
+pub(crate) fn sleeping_engine(mark: &str) -> ExitCode {
     let entered = enter::become_engine().expect("the engine");
     if let [to, from] = entered.fds.as_slice() {
         let mut text = String::new();
@@ -31,18 +31,18 @@ pub(crate) fn sleeping_engine(word: &str) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let world = World::new();
-    run(world.spec(&["sh", "-c", &format!("(setsid sleep {word} &); sleep {word}")]));
+    run(world.spec(&["sh", "-c", &format!("(setsid sleep {mark} &); sleep {mark}")]));
     ExitCode::SUCCESS
 }
 
 /// A front of such an engine.
-pub(crate) fn sleeping_front(word: &str) -> ExitCode {
-    spawn(word, &[]).wait().expect("an engine");
+pub(crate) fn sleeping_front(mark: &str) -> ExitCode {
+    spawn(mark, &[]).wait().expect("an engine");
     ExitCode::SUCCESS
 }
 
-fn spawn(word: &str, fds: &[std::os::fd::BorrowedFd<'_>]) -> enter::EngineProcess {
-    enter::spawn_engine(&["sleeping-engine", word].map(OsString::from), &[], fds).expect("an engine")
+fn spawn(mark: &str, fds: &[std::os::fd::BorrowedFd<'_>]) -> enter::EngineProcess {
+    enter::spawn_engine(&["sleeping-engine", mark].map(OsString::from), &[], fds).expect("an engine")
 }
 
 fn until(what: impl Fn() -> bool) -> bool {
@@ -53,29 +53,29 @@ fn until(what: impl Fn() -> bool) -> bool {
 }
 
 fn a_step_ends_with_its_engine() {
-    let word = format!("300.{}", std::process::id());
-    let engine = spawn(&word, &[]);
+    let mark = format!("300.{}", std::process::id());
+    let engine = spawn(&mark, &[]);
     // The two that sleep, by their arguments, and the engine.
-    assert!(until(|| alive(&word) >= 3), "the step runs");
+    assert!(until(|| alive(&mark) >= 3), "the step runs");
     engine.kill().expect("a signal");
     assert_eq!(engine.wait().expect("an end"), 128 + 9);
-    assert!(until(|| alive(&word) == 0), "{} left", alive(&word));
+    assert!(until(|| alive(&mark) == 0), "{} left", alive(&mark));
 }
 
 fn engine_and_step_end_with_their_front() {
-    let word = format!("400.{}", std::process::id());
+    let mark = format!("400.{}", std::process::id());
     #[expect(clippy::disallowed_methods, reason = "the test starts itself as another front")]
-    let mut front = std::process::Command::new("/proc/self/exe").args(["sleeping-front", &word]).spawn().expect("a front");
-    assert!(until(|| alive(&word) >= 4), "the step runs");
+    let mut front = std::process::Command::new("/proc/self/exe").args(["sleeping-front", &mark]).spawn().expect("a front");
+    assert!(until(|| alive(&mark) >= 4), "the step runs");
     front.kill().expect("a signal");
     front.wait().expect("an end");
-    assert!(until(|| alive(&word) == 0), "{} left", alive(&word));
+    assert!(until(|| alive(&mark) == 0), "{} left", alive(&mark));
 }
 
 fn fds_reach_the_engine_in_order() {
     let (answer, to) = rustix::pipe::pipe().expect("a pipe");
     let (from, question) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).expect("a pipe");
-    let engine = spawn("word", &[to.as_fd(), from.as_fd()]);
+    let engine = spawn("any", &[to.as_fd(), from.as_fd()]);
     drop(to);
     std::fs::File::from(question).write_all(b"this").expect("a word");
     let mut text = String::new();

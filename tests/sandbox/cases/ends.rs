@@ -19,34 +19,34 @@ cases![
 ];
 
 fn cancelling_ends_a_step_with_all_its_processes(world: &World) {
-    let word = format!("100.{}", std::process::id());
-    let (cancel, ours) = rustix::pipe::pipe().expect("a pipe");
-    let spec = world.spec(&["sh", "-c", &format!("trap '' TERM INT; (setsid sleep {word} &); sleep {word}")]);
-    let canceller = std::thread::spawn(move || {
+    let mark = format!("100.{}", std::process::id());
+    let (cancel, held) = rustix::pipe::pipe().expect("a pipe");
+    let spec = world.spec(&["sh", "-c", &format!("trap '' TERM INT; (setsid sleep {mark} &); sleep {mark}")]);
+    let stopper = std::thread::spawn(move || {
         std::thread::sleep(Duration::from_millis(300));
-        drop(ours);
+        drop(held);
     });
     let begun = Instant::now();
     let ran = run_until(spec, &cancel);
     assert_eq!(ran.status(), Status::Cancelled, "{ran:?}");
     assert!(begun.elapsed() < Duration::from_secs(20));
-    assert_eq!(alive(&word), 0);
-    canceller.join().expect("the canceller");
+    assert_eq!(alive(&mark), 0);
+    stopper.join().expect("the stopper");
 }
 
 fn a_step_may_be_cancelled_before_it_begins(world: &World) {
-    let (cancel, ours) = rustix::pipe::pipe().expect("a pipe");
-    drop(ours);
+    let (cancel, held) = rustix::pipe::pipe().expect("a pipe");
+    drop(held);
     assert_eq!(run_until(world.spec(&["sleep", "100"]), &cancel).status(), Status::Cancelled);
 }
 
 fn processes_in_the_background_do_not_outlive_the_step(world: &World) {
-    let word = format!("200.{}", std::process::id());
+    let mark = format!("200.{}", std::process::id());
     let begun = Instant::now();
-    let ran = world.shell(&format!("sleep {word} & (setsid sh -c 'sleep {word}' &); echo done"));
+    let ran = world.shell(&format!("sleep {mark} & (setsid sh -c 'sleep {mark}' &); echo done"));
     assert_eq!((ran.out.as_str(), ran.status()), ("done\n", Status::Exited(0)));
     assert!(begun.elapsed() < Duration::from_secs(20), "it waited for a process in the background");
-    assert_eq!(alive(&word), 0);
+    assert_eq!(alive(&mark), 0);
 }
 
 fn orphans_are_reaped(world: &World) {
@@ -61,12 +61,12 @@ fn all_output_arrives(world: &World) {
 }
 
 fn output_comes_as_it_is_written(world: &World) {
-    let (cancel, ours) = rustix::pipe::pipe().expect("a pipe");
-    let mut ours = Some(ours);
+    let (cancel, held) = rustix::pipe::pipe().expect("a pipe");
+    let mut held = Some(held);
     // It ends only because what it printed was seen.
     let status = lapstrake::sandbox::run(world.spec(&["sh", "-c", "echo now; sleep 100"]), &cancel, &mut |_, bytes| {
         assert_eq!(bytes, b"now\n");
-        ours.take();
+        held.take();
     });
     assert_eq!(status.expect("a result").status, Status::Cancelled);
 }

@@ -1,5 +1,7 @@
 //! What a program finds when it starts.
 
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
+
 use lapstrake::sandbox::{Spec, Status, User};
 use rustix::io::Errno;
 
@@ -46,7 +48,6 @@ fn a_user_has_its_ids_and_can_open_standard_output(world: &World) {
 fn what_a_step_owns_the_engine_sees_with_the_same_ids(world: &World) {
     let ran = world.shell("touch /tmp/f && chown 33:44 /tmp/f && chmod 4751 /tmp/f && rm /etc/group && rm -rf /root && mkdir /root");
     assert_eq!(ran.status(), Status::Exited(0), "{ran:?}");
-    use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
     let meta = ran.upper.join("tmp/f").metadata().expect("the file");
     assert_eq!((meta.uid(), meta.gid(), meta.mode() & 0o7777), (33, 44, 0o4751));
     let whiteout = ran.upper.join("etc/group").symlink_metadata().expect("a whiteout");
