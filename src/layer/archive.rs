@@ -310,7 +310,7 @@ fn attributes(records: &Records) -> Result<Xattrs, Error> {
 }
 
 /// The version 2 form of a capability. Version 3 adds the root of the user namespace it holds in; for the real root the two say the same.
-fn capability(value: &[u8]) -> Result<Vec<u8>, Error> {
+pub(super) fn capability(value: &[u8]) -> Result<Vec<u8>, Error> {
     match value {
         [flags, 0, 0, 2, rest @ ..] if rest.len() == 16 => Ok([&[*flags, 0, 0, 2], rest].concat()),
         [flags, 0, 0, 3, rest @ .., 0, 0, 0, 0] if rest.len() == 16 => Ok([&[*flags, 0, 0, 2], rest].concat()),

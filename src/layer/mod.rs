@@ -7,15 +7,20 @@ pub mod archive;
 mod blob;
 mod block;
 mod canonical;
+mod diff;
 mod extract;
 mod header;
 mod intact;
+#[cfg(test)]
+mod overlay_tests;
 mod packing;
 mod pax;
 mod read;
 mod recompress;
+mod seal;
 #[cfg(test)]
 mod tests;
+mod upper;
 mod verified;
 mod write;
 
@@ -166,14 +171,14 @@ pub fn write(store: &Store, changes: &Changes, chain: &Chain, compression: Compr
 /// What a step left in an overlay's upper directory, against the chain it ran on. `stubs` are mountpoints that
 /// were made for the step: they and what is below them are not changes.
 pub fn diff(upper: &Arc<OwnedFd>, chain: &Chain, stubs: &[TreePath]) -> Result<Changes, Error> {
-    let _ = (upper, chain, stubs);
-    unimplemented!("layer")
+    diff::diff(upper, chain, stubs)
 }
 
 /// Makes the upper directory equal to what extracting the layer would give, so that it can be a lower.
 pub fn seal(upper: &Arc<OwnedFd>, layer: &Layer, stubs: &[TreePath]) -> Result<(), Error> {
-    let _ = (upper, layer, stubs);
-    unimplemented!("layer")
+    // Stubs have no row, so they go with all else that has none.
+    let _rowless = stubs;
+    seal::seal(upper, layer)
 }
 
 /// Where an extracted lower layer's files are.

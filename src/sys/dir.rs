@@ -174,6 +174,16 @@ pub fn open_file(dir: impl AsFd, path: &Path) -> Result<File> {
     Ok(File::from(fd))
 }
 
+/// Opens the regular file `name` in `dir` for reading.
+pub fn open_name(dir: impl AsFd, name: &[u8]) -> Result<File> {
+    open_file(dir, Path::new(one("open", name)?))
+}
+
+/// Opens the directory `name` in `dir` for reading.
+pub fn open_dir_name(dir: impl AsFd, name: &[u8]) -> Result<OwnedFd> {
+    open_dir(dir, Path::new(one("open", name)?))
+}
+
 /// The names in an open directory, sorted by bytes.
 pub fn names(dir: impl AsFd) -> Result<Vec<Vec<u8>>> {
     let fail = |errno: Errno| PathError { op: "list", path: PathBuf::from("."), source: errno.into() };

@@ -1,0 +1,82 @@
+//! What an overlay left in its upper directory, one name at a time, its own marks told from the image's.
+//!
+//! Source: the kernel's `overlayfs.rst` (whiteouts and opaque directories, `userxattr`).
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use super::{
+    Error, archive,
+    canonical::{self, Sort},
+};
+use crate::{
+    sys::{
+        PathError,
+        dir::{self, FileKind, Stat},
+    },
+    tree::{Meta, TreePath, Xattrs},
+};
+
+/// Where overlay keeps its marks in a user namespace; what a program sets there itself is escaped below it.
+pub(super) const MARKS: &[u8] = b"user.overlay.";
+
+/// A whiteout: what lower layers have at its name is gone.
+pub(super) const WHITEOUT: FileKind = FileKind::Char { major: 0, minor: 0 };
+
+/// One name in an upper directory.
+pub(super) struct Found {
+    pub(super) stat: Stat,
+    /// As a row would have it. Of a whiteout or a socket it means nothing.
+    pub(super) meta: Meta,
+    /// A directory that shows nothing of what is beneath it.
+    pub(super) opaque: bool,
+}
+
+/// Which sort of inode it is.
+pub(super) fn sort(kind: FileKind) -> Sort {
+    match kind {
+        FileKind::File => Sort::File,
+        FileKind::Dir => Sort::Dir,
+        FileKind::Symlink => Sort::Symlink,
+        FileKind::Char { .. } | FileKind::Block { .. } | FileKind::Fifo | FileKind::Socket => Sort::Special,
+    }
+}
+
+/// Looks at a name; `path` is where it is, for messages. `None`: it went away.
+pub(super) fn look(parent: &OwnedFd, path: &TreePath) -> Result<Option<Found>, Error> {
+    let Some(stat) = dir::stat(parent, path.name())? else { return Ok(None) };
+    let attributes = match stat.kind {
+        FileKind::File => dir::attributes(dir::open_name(parent, path.name())?)?,
+        FileKind::Dir => dir::attributes(dir::open_dir_name(parent, path.name())?)?,
+        // Nothing that counts can be on the others.
+        FileKind::Symlink | FileKind::Char { .. } | FileKind::Block { .. } | FileKind::Fifo | FileKind::Socket => Xattrs::new(),
+    };
+    let mark = |name: &str| attributes.get([MARKS, name.as_bytes()].concat().as_slice());
+    if mark("redirect").is_some() || mark("metacopy").is_some() {
+        let error = std::io::Error::other("the overlay was mounted with redirects or metacopy");
+        return Err(PathError::new("read", path.as_os_path())(error).into());
+    }
+    let opaque = mark("opaque").is_some_and(|value| value == b"y");
+    let meta = Meta { mode: stat.mode, uid: stat.uid, gid: stat.gid, mtime: stat.mtime.0, xattrs: own(attributes) };
+    Ok(Some(Found { stat, meta: canonical::meta(&meta, sort(stat.kind)), opaque }))
+}
+
+/// A capability of another user namespace means nothing in an image.
+fn own(attributes: Xattrs) -> Xattrs {
+    let own = |(name, value): (Vec<u8>, Vec<u8>)| match name.as_slice() {
+        b"security.capability" => archive::capability(&value).ok().map(|value| (name, value)),
+        _ => Some((name, value)),
+    };
+    attributes.into_iter().filter_map(own).collect()
+}
+
+/// Takes from an open file or directory every attribute that extracting the row would not give it. What the host's
+/// security module sets by itself stays: it would set it again.
+pub(super) fn undress(fd: impl AsFd, keep: &Xattrs) -> Result<(), Error> {
+    for name in dir::attributes(&fd)?.into_keys() {
+        let foreign = name.starts_with(b"user.") || name.starts_with(b"system.posix_acl_") || name == b"security.capability";
+        if foreign && !keep.contains_key(&name) {
+            dir::remove_attribute(&fd, &name)?;
+        }
+    }
+    Ok(())
+}
