@@ -176,9 +176,7 @@ pub fn diff(upper: &Arc<OwnedFd>, chain: &Chain, stubs: &[TreePath]) -> Result<C
 
 /// Makes the upper directory equal to what extracting the layer would give, so that it can be a lower.
 pub fn seal(upper: &Arc<OwnedFd>, layer: &Layer, stubs: &[TreePath]) -> Result<(), Error> {
-    // Stubs have no row, so they go with all else that has none.
-    let _rowless = stubs;
-    seal::seal(upper, layer)
+    seal::seal(upper, layer, stubs)
 }
 
 /// Where an extracted lower layer's files are.

@@ -17,9 +17,12 @@ use crate::{
     tree::{Entry, Index, Kind, Meta, Row, TreePath, Xattrs},
 };
 
-/// See the module.
-pub(super) fn seal(upper: &OwnedFd, layer: &Layer) -> Result<(), Error> {
+/// See the module. Stubs have no row, so they go with all else that has none.
+pub(super) fn seal(upper: &OwnedFd, layer: &Layer, stubs: &[TreePath]) -> Result<(), Error> {
     let index = &layer.index;
+    if let Some(stub) = stubs.iter().find(|stub| index.rows_within(stub).next().is_some()) {
+        return Err(changed(stub));
+    }
     let mut seen = BTreeSet::new();
     let mut ahead = vec![TreePath::root()];
     while let Some(at) = ahead.pop() {
