@@ -166,7 +166,8 @@ pub struct Heredoc {
     pub chomp: bool,
     /// The file descriptor before `<<`, 0 if none.
     pub fd: u32,
-    /// The body with its line feeds.
+    /// The body with its line feeds. Of RUN: as written, `<<-` strips it when it runs ([`super::without_tabs`]); of COPY and
+    /// ADD: already stripped.
     pub content: String,
     /// The body's place.
     pub span: Span,

@@ -19,6 +19,7 @@ pub fn to_json(parsed: &Parsed) -> Value {
     if let Some(syntax) = file.directives.iter().find(|one| one.name == "syntax") {
         out.insert("syntax".to_owned(), json!(syntax.value.text));
     }
+    present(&mut out, "directives_error", json!(parsed.level.bad_directive));
     out.insert("ok".to_owned(), json!(parsed.errors.is_empty()));
     if let Some(stop) = &parsed.stop {
         rejected(&mut out, parsed, stop);

@@ -56,6 +56,7 @@ pub struct Stop {
 struct LineLevel {
     nodes: Vec<node::Node>,
     blanks: Vec<node::Blank>,
+    bad_directive: Option<String>,
     /// Of each error, the first and last physical line of its instruction.
     error_lines: Vec<(u32, u32)>,
 }
@@ -79,7 +80,8 @@ pub fn parse(text: &str) -> Parsed {
     let error_lines = problems.iter().map(|(_, problem)| problem.lines).collect();
     let errors = problems.into_iter().map(|(_, problem)| problem.diagnostic).collect();
     let warnings = outline.blanks.iter().map(blank_line).collect();
-    Parsed { dockerfile, errors, warnings, stop, level: LineLevel { nodes: outline.nodes, blanks: outline.blanks, error_lines } }
+    let level = LineLevel { nodes: outline.nodes, blanks: outline.blanks, bad_directive: outline.bad_directive, error_lines };
+    Parsed { dockerfile, errors, warnings, stop, level }
 }
 
 fn blank_line(blank: &node::Blank) -> Diagnostic {

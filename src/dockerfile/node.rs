@@ -82,6 +82,8 @@ pub(super) struct Blank {
 pub(super) struct Outline {
     pub(super) nodes: Vec<Node>,
     pub(super) directives: Vec<Directive>,
+    /// What is wrong with the first directive that cannot be read.
+    pub(super) bad_directive: Option<String>,
     pub(super) escape: Escape,
     pub(super) problems: Vec<Problem>,
     /// Instructions with blank lines inside.
@@ -104,6 +106,7 @@ pub(super) fn read(text: &str) -> Outline {
     let mut comments = Vec::new();
     while let Some(first) = reader.next() {
         let is_directive = head.read(first).unwrap_or_else(|error| {
+            outline.bad_directive.get_or_insert_with(|| error.headline.clone());
             // BuildKit counts the line only after it has looked for a directive.
             outline.problem(*error, (first.number - 1, first.number - 1));
             true

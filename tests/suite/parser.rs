@@ -272,3 +272,34 @@ fn an_exec_form_with_a_stray_quote_is_a_shell_form() {
     let Command::Cmd(CommandLine::Shell(word)) = &parsed.dockerfile.stages[0].commands[0].command else { panic!("not a shell form") };
     assert_eq!(word.text, "['x']");
 }
+
+#[test]
+fn the_line_level_comes_first_though_all_errors_are_told_in_order() {
+    let parsed = parse("FROM a\nCOPPY a b\nENV A\nWORKDIR\n");
+    let lines = |index: usize| parsed.errors[index].span().start;
+    assert_eq!(parsed.errors.len(), 3);
+    assert!(lines(0) < lines(1) && lines(1) < lines(2));
+    // BuildKit would stop at the ENV, which it reads before it knows any instruction.
+    let stop = parsed.stop.clone().unwrap();
+    assert_eq!((stop.index, stop.phase), (1, dockerfile::Phase::Parse));
+    let json = dockerfile::json::to_json(&parsed);
+    assert_eq!(json["error_lines"], serde_json::json!([3, 3]));
+    assert_eq!(json["errors"].as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn a_bad_directive_is_named_as_such() {
+    for text in ["# escape=x\nFROM a\n", "# syntax=a\n# syntax=b\nFROM a\n"] {
+        let json = dockerfile::json::to_json(&parse(text));
+        assert_eq!((&json["ok"], &json["phase"]), (&serde_json::json!(false), &serde_json::json!("parse")));
+        assert_eq!(json["directives_error"], json["error"]);
+    }
+}
+
+#[test]
+fn the_value_of_a_mount_may_hold_what_separates_fields_once_it_is_expanded() {
+    let look_up = |name: &str| (name == "A").then(|| "x,ro=false".to_owned());
+    let mount = dockerfile::expand_mount("type=bind,target=/$A", '\\', &look_up).unwrap();
+    assert_eq!(mount.target.as_deref(), Some("/x,ro=false"));
+    assert!(mount.readonly);
+}
