@@ -123,7 +123,7 @@ impl Pattern {
             if *code == SLASH && states.accept() {
                 return true;
             }
-            states = states.after(*code);
+            states.advance(*code);
             if states.dead() {
                 return false;
             }
@@ -135,7 +135,7 @@ impl Pattern {
     pub(super) fn matches_whole(&self, path: &[Code]) -> bool {
         let mut states = States::start(&self.steps);
         for code in path {
-            states = states.after(*code);
+            states.advance(*code);
         }
         states.accept()
     }
@@ -144,7 +144,7 @@ impl Pattern {
     pub(super) fn reaches_below(&self, dir: &[Code]) -> bool {
         let mut states = States::start(&self.steps);
         for code in dir.iter().chain([&SLASH]) {
-            states = states.after(*code);
+            states.advance(*code);
             if states.dead() {
                 return false;
             }
@@ -345,11 +345,13 @@ struct States<'p> {
     active: Vec<usize>,
     /// Inside these `Dirs`, waiting for a slash.
     inside: Vec<usize>,
+    /// The buffers of the step before.
+    spare: (Vec<usize>, Vec<usize>),
 }
 
 impl<'p> States<'p> {
     fn start(steps: &'p [Step]) -> Self {
-        let mut states = Self { steps, active: Vec::new(), inside: Vec::new() };
+        let mut states = Self { steps, active: Vec::new(), inside: Vec::new(), spare: (Vec::new(), Vec::new()) };
         states.enter(0, true);
         states
     }
@@ -373,25 +375,32 @@ impl<'p> States<'p> {
         }
     }
 
-    fn after(&self, code: Code) -> Self {
-        let mut next = Self { steps: self.steps, active: Vec::new(), inside: Vec::new() };
-        for step in &self.active {
+    /// Takes a character; the buffers of the step before are used again, because this runs for every character of every
+    /// path of a context.
+    fn advance(&mut self, code: Code) {
+        let active = std::mem::take(&mut self.active);
+        let inside = std::mem::take(&mut self.inside);
+        std::mem::swap(&mut self.active, &mut self.spare.0);
+        std::mem::swap(&mut self.inside, &mut self.spare.1);
+        self.active.clear();
+        self.inside.clear();
+        for step in &active {
             match self.steps.get(*step) {
-                Some(Step::One(item)) if item.takes(code) => next.enter(step + 1, false),
-                Some(Step::Many(item)) if item.takes(code) => next.enter(*step, false),
-                Some(Step::All) => next.enter(*step, false),
+                Some(Step::One(item)) if item.takes(code) => self.enter(step + 1, false),
+                Some(Step::Many(item)) if item.takes(code) => self.enter(*step, false),
+                Some(Step::All) => self.enter(*step, false),
                 Some(_) | None => {}
             }
         }
-        for step in &self.inside {
-            if !next.inside.contains(step) {
-                next.inside.push(*step);
+        for step in &inside {
+            if !self.inside.contains(step) {
+                self.inside.push(*step);
             }
             if code == SLASH {
-                next.enter(step + 1, false);
+                self.enter(step + 1, false);
             }
         }
-        next
+        self.spare = (active, inside);
     }
 
     fn accept(&self) -> bool {
