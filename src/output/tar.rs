@@ -153,6 +153,10 @@ mod tests {
 
     #[test]
     fn a_hard_link_to_a_file_of_a_lower_layer_has_its_bytes() {
+        expect(
+            &[&[("a", "text"), ("c", "text")], &[("x", "=>a"), ("y", "=>c"), (".wh.a", "")]],
+            &[("c", "text"), ("x", "text"), ("y", "text")],
+        );
         expect(&[&[("a", "text")], &[("b", "=>a"), (".wh.a", "")]], &[("b", "text")]);
     }
 
@@ -170,8 +174,10 @@ mod tests {
     }
 
     #[test]
-    fn directories_come_before_what_they_hold_and_links_after_their_files() {
-        let bytes = flat(&[&[("z/", ""), ("z/y/", ""), ("z/y/x", "1"), ("a", "=>z/y/x")]]).unwrap();
+    fn entries_are_in_the_order_of_paths_whatever_the_layers_order() {
+        let layers: &[&[(&str, &str)]] =
+            &[&[("z/", ""), ("z/y/", ""), ("z/y/x", "1"), ("a", "=>z/y/x"), ("m", "2"), ("b", "3")], &[("z/a", "4"), ("c", "5")]];
+        let bytes = flat(layers).unwrap();
         let mut seen: Vec<String> = Vec::new();
         for entry in ::tar::Archive::new(bytes.as_slice()).entries().unwrap() {
             let entry = entry.unwrap();
@@ -184,7 +190,7 @@ mod tests {
             }
             seen.push(name);
         }
-        assert_eq!(seen.len(), 4);
+        assert_eq!(seen, ["a", "b", "c", "m", "z/", "z/a", "z/y/", "z/y/x"]);
     }
 
     #[test]
