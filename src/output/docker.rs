@@ -85,18 +85,18 @@ mod tests {
         let (dir, store) = fixture::store();
         let image = fixture::image(&store, &[("a", "1"), ("b", "2")]);
         let names = ["busybox:1".parse().unwrap(), "localhost:5000/x/y:2".parse().unwrap()];
-        let named = [Named::new(&image, &names)];
+        let all = [Named::new(&image, &names)];
         let place = |name: &str| dir.path().join(name);
-        docker(&store, &named, Dest::File(&place("docker.tar"))).unwrap();
-        super::super::oci(&store, &named, Dest::File(&place("oci.tar"))).unwrap();
-        super::super::oci_dir(&store, &named, &place("layout")).unwrap();
+        docker(&store, &all, Dest::File(&place("docker.tar"))).unwrap();
+        super::super::oci(&store, &all, Dest::File(&place("oci.tar"))).unwrap();
+        super::super::oci_dir(&store, &all, &place("layout")).unwrap();
         for form in ["docker.tar", "oci.tar", "layout"] {
             let (_other, other) = fixture::store();
             let loaded = image::load(&other, &place(form)).unwrap();
             assert_eq!(loaded.len(), 1, "{form}");
             assert_eq!((&loaded[0].target, loaded[0].names.as_slice()), (&image.manifest, names.as_slice()), "{form}");
             assert_eq!(loaded[0].ref_names, ["1", "2"]);
-            assert_eq!(blobs(&other, &named).unwrap().len(), 4);
+            assert_eq!(blobs(&other, &all).unwrap().len(), 4);
         }
     }
 }

@@ -9,7 +9,6 @@
 
 use std::{
     collections::BTreeMap,
-    fs::File,
     io::{self, Read, Write},
     os::fd::OwnedFd,
     sync::Arc,

@@ -103,15 +103,17 @@ mod tests {
             let mut entry = entry.unwrap();
             let name = String::from_utf8(entry.path_bytes().into_owned()).unwrap();
             let link = entry.link_name_bytes().map(|link| String::from_utf8(link.into_owned()).unwrap()).unwrap_or_default();
-            let text = match entry.header().entry_type() {
-                ::tar::EntryType::Symlink => format!("->{link}"),
-                ::tar::EntryType::Link => format!("=>{link}"),
-                ::tar::EntryType::Char => "!".to_owned(),
-                _ => {
-                    let mut text = String::new();
-                    let _count = entry.read_to_string(&mut text).unwrap();
-                    text
-                }
+            let kind = entry.header().entry_type();
+            let text = if kind.is_symlink() {
+                format!("->{link}")
+            } else if kind.is_hard_link() {
+                format!("=>{link}")
+            } else if kind.is_character_special() {
+                "!".to_owned()
+            } else {
+                let mut text = String::new();
+                let _count = entry.read_to_string(&mut text).unwrap();
+                text
             };
             assert_eq!((entry.header().uid().unwrap(), entry.header().mtime().unwrap()), (1000, 7), "{name}");
             assert!(all.insert(name.clone(), text).is_none(), "{name} is there twice");
