@@ -85,27 +85,37 @@ impl<'a> Disk<'a> {
             };
             file.write_all(self.buffer.get(..read).unwrap_or_default()).map_err(PathError::new("write", path.as_os_path()))?;
         }
-        dress(&file, meta)
+        dress(&file, path, meta)
     }
 }
 
 /// Owner first: changing it takes away capabilities and setuid bits.
-pub(super) fn dress(fd: impl AsFd, meta: &Meta) -> Result<(), Error> {
-    dir::set_owner_open(&fd, meta.uid, meta.gid)?;
+pub(super) fn dress(fd: impl AsFd, path: &TreePath, meta: &Meta) -> Result<(), Error> {
+    let at = |error| at(error, path, meta);
+    dir::set_owner_open(&fd, meta.uid, meta.gid).map_err(at)?;
     for (name, value) in &meta.xattrs {
-        dir::set_attribute(&fd, name, value)?;
+        dir::set_attribute(&fd, name, value).map_err(at)?;
     }
-    dir::set_mode_open(&fd, meta.mode)?;
-    Ok(dir::set_times_open(&fd, meta.mtime)?)
+    dir::set_mode_open(&fd, meta.mode).map_err(at)?;
+    dir::set_times_open(&fd, meta.mtime).map_err(at)
 }
 
 /// The same for what cannot be opened: a link, a pipe, a device.
-pub(super) fn dress_name(parent: impl AsFd, name: &[u8], entry: &Entry) -> Result<(), Error> {
-    dir::set_owner(&parent, name, entry.meta.uid, entry.meta.gid)?;
+pub(super) fn dress_name(parent: impl AsFd, path: &TreePath, entry: &Entry) -> Result<(), Error> {
+    let (name, meta) = (path.name(), &entry.meta);
+    let at = |error| at(error, path, meta);
+    dir::set_owner(&parent, name, meta.uid, meta.gid).map_err(at)?;
     if !matches!(entry.kind, Kind::Symlink { .. }) {
-        dir::set_mode(&parent, name, entry.meta.mode)?;
+        dir::set_mode(&parent, name, meta.mode).map_err(at)?;
     }
-    Ok(dir::set_times(&parent, name, entry.meta.mtime)?)
+    dir::set_times(&parent, name, meta.mtime).map_err(at)
+}
+
+/// Says where it happened, and what `EINVAL` means for an owner.
+fn at(error: PathError, path: &TreePath, meta: &Meta) -> Error {
+    let unmapped = error.op == "chown" && error.source.kind() == std::io::ErrorKind::InvalidInput;
+    let owner = || std::io::Error::other(format!("its owner {}:{} has no id in this user namespace", meta.uid, meta.gid));
+    PathError { path: path.as_os_path().to_owned(), source: if unmapped { owner() } else { error.source }, ..error }.into()
 }
 
 /// Is it the kernel's refusal to make a device in a user namespace?
@@ -127,7 +137,7 @@ impl Sink for Disk<'_> {
         let node = match &entry.kind {
             Kind::Symlink { target } => {
                 dir::make_symlink(&parent, path.name(), target)?;
-                return dress_name(&parent, path.name(), entry);
+                return dress_name(&parent, path, entry);
             }
             Kind::Char { major, minor } => FileKind::Char { major: *major, minor: *minor },
             Kind::Block { major, minor } => FileKind::Block { major: *major, minor: *minor },
@@ -138,7 +148,7 @@ impl Sink for Disk<'_> {
             // In a user namespace there are no devices: it is in the index alone.
             Err(error) if node != FileKind::Fifo && is_not_permitted(&error) => Ok(()),
             Err(error) => Err(error.into()),
-            Ok(()) => dress_name(&parent, path.name(), entry),
+            Ok(()) => dress_name(&parent, path, entry),
         }
     }
 
@@ -179,11 +189,11 @@ impl Sink for Disk<'_> {
                     if *opaque {
                         dir::set_attribute(&fd, OPAQUE, b"y")?;
                     }
-                    dress(&fd, meta)?;
+                    dress(&fd, path, meta)?;
                 }
                 Row::Put { .. } | Row::Whiteout => {}
             }
         }
-        dress(self.root, &root)
+        dress(self.root, &TreePath::root(), &root)
     }
 }

@@ -71,7 +71,7 @@ fn leaf(parent: &OwnedFd, path: &TreePath, entry: &Entry) -> Result<(), Error> {
         upper::undress(file.as_fd(), &entry.meta.xattrs)?;
         return Ok(dir::set_times_open(&file, entry.meta.mtime)?);
     }
-    dress_name(parent, path.name(), entry)
+    dress_name(parent, path, entry)
 }
 
 /// An opaque directory of the upper is one that has a whiteout for each name in the layer.
@@ -100,8 +100,8 @@ fn directories(upper: &OwnedFd, index: &Index) -> Result<(), Error> {
         if *opaque {
             dir::set_attribute(&fd, OPAQUE, b"y")?;
         }
-        dress(&fd, meta)?;
+        dress(&fd, path, meta)?;
     }
     upper::undress(upper, &root.xattrs)?;
-    dress(upper, &root)
+    dress(upper, &TreePath::root(), &root)
 }

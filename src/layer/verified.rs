@@ -127,3 +127,43 @@ impl Read for Tar {
         Ok(some)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    fn unpacked(packed: &[u8], limit: u64) -> (io::Result<usize>, Option<DiffId>) {
+        let (full, chunks) = sync_channel(1000);
+        let (_used, empty) = channel();
+        let id = unpack(packed, limit, &full, &empty);
+        drop(full);
+        (chunks.iter().map(|chunk| chunk.map(|chunk| chunk.len())).sum(), id)
+    }
+
+    #[test]
+    fn a_bomb_is_put_out_at_the_limit() {
+        let zeros = vec![0; 10 << 20];
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        gzip.write_all(&zeros).unwrap();
+        for bomb in [gzip.finish().unwrap(), zstd::encode_all(zeros.as_slice(), 3).unwrap()] {
+            assert!(bomb.len() < zeros.len() / 500);
+            let (read, id) = unpacked(&bomb, 1 << 20);
+            assert!(read.unwrap_err().to_string().contains("more than any layer"));
+            assert_eq!(id, None);
+            let (read, id) = unpacked(&bomb, 10 << 20);
+            assert_eq!((read.unwrap(), id), (10 << 20, Some(DiffId(Digest::of(&zeros)))));
+        }
+    }
+
+    #[test]
+    fn a_window_larger_than_128_mib_is_refused() {
+        let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), 1).unwrap();
+        encoder.window_log(30).unwrap();
+        encoder.write_all(&vec![7; 1 << 20]).unwrap();
+        encoder.write_all(&(0..1 << 20).map(|at: u32| u8::try_from(at % 251).unwrap()).collect::<Vec<_>>()).unwrap();
+        let packed = encoder.finish().unwrap();
+        assert!(unpacked(&packed, u64::MAX).0.is_err());
+    }
+}

@@ -139,11 +139,17 @@ impl TreePath {
     }
 }
 
+/// How many bytes are compared at once.
+const PIECE: usize = 64;
+
 /// The order of a walk, on the bytes of two paths: as by components, because no component holds a NUL, so that `/`
 /// may stand for it and sort before all else.
 pub(super) fn walk_order(left: &[u8], right: &[u8]) -> Ordering {
     let rank = |byte: &u8| if *byte == b'/' { 0 } else { *byte };
-    let same = left.iter().zip(right).take_while(|(a, b)| a == b).count();
+    // Long common beginnings are the rule; they are compared in pieces, which is many times faster than by bytes.
+    let alike = left.chunks(PIECE).zip(right.chunks(PIECE)).take_while(|(a, b)| a == b).count();
+    let from = (alike * PIECE).min(left.len()).min(right.len());
+    let same = from + left.iter().skip(from).zip(right.iter().skip(from)).take_while(|(a, b)| a == b).count();
     left.get(same).map(rank).cmp(&right.get(same).map(rank))
 }
 
@@ -169,5 +175,20 @@ impl fmt::Display for TreePath {
 impl fmt::Debug for TreePath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn the_order_is_that_of_components(left in "[a!/0-]{0,150}", right in "[a!/0-]{0,150}", common in "[a/]{0,150}") {
+            let (left, right) = (TreePath::parse((common.clone() + &left).as_bytes()).unwrap(), TreePath::parse((common + &right).as_bytes()).unwrap());
+            prop_assert_eq!(left.cmp(&right), left.components().cmp(right.components()));
+        }
     }
 }
