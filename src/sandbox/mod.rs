@@ -184,7 +184,7 @@ impl InitError {
             ("mount a fresh", "/proc", rustix::io::Errno::PERM) => {
                 Some("parts of this container's /proc are covered; in Docker: --security-opt systempaths=unconfined")
             }
-            ("mount", "overlay", rustix::io::Errno::INVAL) => {
+            ("mount" | "set upper of", "overlay", rustix::io::Errno::INVAL) => {
                 Some("the store's file system cannot hold an overlay's changes, as overlayfs and NFS cannot; put --root on another one")
             }
             ("mount" | "open file system", "overlay", rustix::io::Errno::PERM | rustix::io::Errno::NODEV) => {

@@ -99,7 +99,9 @@ fn orders(spec: Spec) -> Result<(Orders, Blobs, Vec<OwnedFd>), InitError> {
         };
         mounts.push(Order { target: mount.target, what, readonly: mount.readonly });
     }
+    let (users, _) = enter::one_to_one().map_err(InitError::new("read", "/proc/self/uid_map"))?;
     let orders = Orders {
+        host_root: users == "0 0 4294967295\n",
         argv: spec.argv,
         env: spec.env,
         cwd: spec.cwd,

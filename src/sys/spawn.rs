@@ -251,14 +251,17 @@ fn clone(flags: u64) -> io::Result<Cloned> {
     // SAFETY: no CLONE_VM: the child has its own copy of memory and stack, and both callers run only raw syscalls in it,
     // on memory prepared before, until exec or _exit. `args` is valid and as large as said.
     let pid = unsafe { libc::syscall(libc::SYS_clone3, ptr::from_ref(&args), size_of::<CloneArgs>()) };
-    match i32::try_from(pid).ok().and_then(Pid::from_raw) {
-        Some(pid) if pid.as_raw_nonzero().get() > 0 => {
+    if pid == 0 {
+        return Ok(Cloned::Child);
+    }
+    // -1 is no number of a process, and nothing that `Pid` takes.
+    match i32::try_from(pid).ok().filter(|pid| *pid > 0).and_then(Pid::from_raw) {
+        Some(pid) => {
             // SAFETY: the kernel has just stored a new fd there that nobody else knows.
             let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
             Ok(Cloned::Parent { pid, pidfd })
         }
-        None if pid == 0 => Ok(Cloned::Child),
-        _ => Err(io::Error::last_os_error()),
+        None => Err(io::Error::last_os_error()),
     }
 }
 

@@ -2,7 +2,8 @@
 //! whoever runs the tests, and, if that is root, also as an ordinary user with subordinate ids, and as root in a user
 //! namespace.
 //!
-//! `cargo test --test sandbox [WORD…]` runs the cases whose names contain a word; `--bench N` times N steps instead.
+//! `cargo test --test sandbox [WORD…]` runs the cases whose names contain a word; `--bench N` times N steps instead,
+//! `--probe DIR` says what `doctor` would.
 
 mod bench;
 mod cases;
@@ -28,6 +29,10 @@ fn main() -> ExitCode {
         ["sleeping-engine", word] => fronts::sleeping_engine(word),
         ["sleeping-front", word] => fronts::sleeping_front(word),
         ["bench-engine", count] => bench::engine(count.parse().expect("a number of steps")),
+        ["--probe", dir] => {
+            say(&sandbox::probe::probe(dir.as_ref()).to_string());
+            ExitCode::SUCCESS
+        }
         ["--bench", count] => front(&["bench-engine", count]),
         ["nested-engine", rest @ ..] => {
             enter::become_engine().expect("the outer engine");

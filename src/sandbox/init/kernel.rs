@@ -36,9 +36,18 @@ const SYS_COVERED: [&str; 8] =
 const QUIET: MountAttrFlags =
     MountAttrFlags::MOUNT_ATTR_NOSUID.union(MountAttrFlags::MOUNT_ATTR_NODEV).union(MountAttrFlags::MOUNT_ATTR_NOEXEC);
 
-/// Mounts a fresh /proc of the step's pid namespace.
-pub(super) fn mount_proc(place: &Place, stage: &Stage<'_>) -> Result<(), InitError> {
+/// Mounts a fresh /proc of the step's pid namespace. Where root is the host's own root a step may make no user
+/// namespace, as in Docker: the rights that it has in one, over files that are its own, would reach the cgroup that the
+/// engine is in.
+pub(super) fn mount_proc(place: &Place, stage: &Stage<'_>, host_root: bool) -> Result<(), InitError> {
     let proc = file_system("proc", &[], QUIET).map_err(InitError::new("mount a fresh", "/proc"))?;
+    if host_root {
+        let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+        let limit = rustix::fs::openat(&proc, c"sys/user/max_user_namespaces", flags, Mode::empty());
+        // The setting is that of the step's own user namespace.
+        let set = limit.and_then(|limit| rustix::io::write(&limit, b"0"));
+        set.map_err(InitError::new("set", "/proc/sys/user/max_user_namespaces"))?;
+    }
     attach(&proc, place)?;
     cover(&proc, "/proc", &PROC_COVERED, stage)?;
     for path in PROC_READ_ONLY {

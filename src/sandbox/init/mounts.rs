@@ -40,7 +40,7 @@ pub(super) fn complete(root: &OwnedFd, orders: &Orders, blobs: &Blobs, passed: V
     for (path, mount) in [("proc", 0), ("dev", 1), ("sys", 2)] {
         let place = Place::find(root, &fixed(path)?, Links::Refuse, Missing::Make(Shape::Directory, &mut made))?;
         match mount {
-            0 => kernel::mount_proc(&place, &stage)?,
+            0 => kernel::mount_proc(&place, &stage, orders.host_root)?,
             1 => devices::mount(&place)?,
             _ => kernel::mount_sys(&place, &stage, orders.network == Network::None)?,
         }
