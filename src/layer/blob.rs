@@ -167,7 +167,11 @@ mod tests {
     /// If this fails because a compressor was updated: raise the number in its [`Compression::id`], then write down the new digests.
     #[test]
     fn the_bytes_of_each_compressor_are_known() {
-        for (compression, want) in [(Compression::Gzip(6), "992d0cbd2d4b26fcb6e4adf683b01ba0504877a413018bcab4eb8986f1eef51f"), (Compression::Gzip(9), "9c182cb696944c32e3b6e6b48ec301e40ef06aea6a40cc02d368989a0afb6464"), (Compression::Zstd(3), "86e0ab4e01962e144801dc9706a04136783dec0f8a6afa5f0e42152cb07f1838")] {
+        for (compression, want) in [
+            (Compression::Gzip(6), "992d0cbd2d4b26fcb6e4adf683b01ba0504877a413018bcab4eb8986f1eef51f"),
+            (Compression::Gzip(9), "9c182cb696944c32e3b6e6b48ec301e40ef06aea6a40cc02d368989a0afb6464"),
+            (Compression::Zstd(3), "86e0ab4e01962e144801dc9706a04136783dec0f8a6afa5f0e42152cb07f1838"),
+        ] {
             assert_eq!(packed(compression, FEED).1.digest.hex(), want, "{}", compression.id());
         }
     }

@@ -1,9 +1,9 @@
 //! What writing, reading and comparing layers must agree on, so that a tree that was built and the same tree pulled
 //! again have equal rows: which attributes count, what a link's mode is, which names cannot be, whose bytes are kept.
 
-use std::{borrow::Cow, sync::Arc};
+use std::borrow::Cow;
 
-use crate::tree::{IndexBuilder, Meta, TreePath};
+use crate::tree::{Meta, TreePath};
 
 /// The prefix of a name that says the rest of it is gone.
 pub(crate) const WHITEOUT: &[u8] = b".wh.";
@@ -73,16 +73,14 @@ impl Keeper {
         Self { elsewhere: 0 }
     }
 
-    /// Somewhere to collect a file's bytes while they pass, if it is one to keep.
-    pub(crate) fn wants(&self, path: &TreePath, size: u64) -> Option<Vec<u8>> {
-        let wanted = matches!(path.name(), b"passwd" | b"group") && size <= MAX_KEPT.0 && (is_account(path) || self.elsewhere < MAX_KEPT.1);
-        wanted.then(Vec::new)
-    }
-
-    /// Keeps them.
-    pub(crate) fn keep(&mut self, index: &mut IndexBuilder, path: TreePath, bytes: Vec<u8>) {
-        self.elsewhere += usize::from(!is_account(&path));
-        index.keep(path, Arc::from(bytes));
+    /// Somewhere to collect a file's bytes while they pass, if it is one to keep. Asked once for each file.
+    pub(crate) fn wants(&mut self, path: &TreePath, size: u64) -> Option<Vec<u8>> {
+        let named = matches!(path.name(), b"passwd" | b"group") && size <= MAX_KEPT.0;
+        if !named || (!is_account(path) && self.elsewhere == MAX_KEPT.1) {
+            return None;
+        }
+        self.elsewhere += usize::from(!is_account(path));
+        Some(Vec::new())
     }
 }
 

@@ -10,6 +10,8 @@ mod canonical;
 mod diff;
 mod extract;
 mod header;
+#[cfg(test)]
+mod hostile_tests;
 mod intact;
 #[cfg(test)]
 mod overlay_tests;

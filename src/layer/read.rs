@@ -12,6 +12,7 @@ use std::{
     cell::RefCell,
     collections::BTreeMap,
     io::{self, Read},
+    sync::Arc,
 };
 
 use super::{
@@ -451,7 +452,7 @@ impl Unpacker<'_> {
             index.put(path, Row::Put { entry: entry.clone(), link, opaque });
         }
         for (path, bytes) in self.kept {
-            self.keeper.keep(&mut index, path, bytes);
+            index.keep(path, Arc::from(bytes));
         }
         let index = index.finish();
         self.sink.finish(&index)?;

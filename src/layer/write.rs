@@ -6,6 +6,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     io::{Read, Write},
+    sync::Arc,
 };
 
 use super::{
@@ -186,7 +187,7 @@ impl Emitter<'_> {
             return Err(Error::Changed { shown });
         }
         if let Some(bytes) = kept {
-            self.keeper.keep(&mut self.index, path.clone(), bytes);
+            self.index.keep(path.clone(), Arc::from(bytes));
         }
         Ok(digest)
     }
