@@ -44,7 +44,7 @@ fn broken(error: std::io::Error) -> Error {
 pub(super) fn run(job: &Job, answers: &Answers<'_>, cancel: &Cancel, event: &mut dyn FnMut(Event)) -> Outcome {
     let (ours, theirs) = UnixStream::pair().map_err(broken)?;
     if job.namespaces {
-        return in_process(job, answers, cancel, event, ours, &theirs);
+        return in_process(job, answers, cancel, event, ours, theirs);
     }
     let lifeline = cancel.lifeline().try_clone_to_owned().map_err(broken)?;
     std::thread::scope(|scope| {
@@ -63,10 +63,12 @@ fn in_process(
     cancel: &Cancel,
     event: &mut dyn FnMut(Event),
     ours: UnixStream,
-    theirs: &UnixStream,
+    theirs: UnixStream,
 ) -> Outcome {
     let fds = [theirs.as_fd(), cancel.lifeline()];
     let engine = enter::spawn_engine(&[OsString::from(ENGINE)], &[], &fds)?;
+    // Else the socket would not end with the engine.
+    drop(theirs);
     let mut socket = BufReader::new(ours);
     wire::send(socket.get_mut(), job).map_err(broken)?;
     let outcome = converse(&mut socket, answers, event);
