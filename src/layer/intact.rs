@@ -12,13 +12,13 @@ use crate::{
 
 /// True if every row of the index is there as it should be and nothing else is.
 pub fn is_intact(tree: &Path, index: &Index) -> bool {
-    dir::open_root(tree).is_ok_and(|root| check(root, index).unwrap_or(false))
+    dir::open_root(tree).is_ok_and(|root| check(&root, index).unwrap_or(false))
 }
 
 /// The names that the index has in each directory.
 type Expected<'a> = BTreeMap<TreePath, Vec<(&'a [u8], &'a Row)>>;
 
-fn check(root: OwnedFd, index: &Index) -> Result<bool, PathError> {
+fn check(root: &OwnedFd, index: &Index) -> Result<bool, PathError> {
     let mut expected: Expected<'_> = BTreeMap::new();
     drop(expected.insert(TreePath::root(), Vec::new()));
     for (path, row) in index.rows() {
@@ -32,7 +32,7 @@ fn check(root: OwnedFd, index: &Index) -> Result<bool, PathError> {
     for (path, names) in &expected {
         let opened;
         let at = if path.is_root() {
-            &root
+            root
         } else {
             opened = dir::open_dir(&root, path.as_os_path())?;
             &opened

@@ -191,7 +191,9 @@ pub struct Lower {
 }
 
 /// Extracts a layer's blob into an empty directory in the form of an overlay lower (userxattr marks), verifying
-/// both digests. `below` is consulted when a hard link names a file of a lower layer.
+/// both digests. `below`, base first, is consulted when a hard link names a file of a lower layer, or a path leads through
+/// a directory or link of one. Owners are set as they are, so every id must be mapped into this process's user namespace. On
+/// an error the directory may hold a part of the layer.
 pub fn extract(store: &Store, blob: &Descriptor, diff_id: &DiffId, into: &OwnedFd, below: &[Lower]) -> Result<Arc<Index>, Error> {
     let chain = Chain::new(below.iter().map(|lower| Arc::clone(&lower.index)).collect());
     let mut disk = extract::Disk::new(into, below)?;

@@ -123,7 +123,7 @@ pub(super) fn snapshot(root: &Path) -> BTreeMap<Vec<u8>, String> {
 pub(super) fn is_root() -> bool {
     let root = rustix::process::geteuid().is_root();
     if !root {
-        assert!(std::env::var("CI").is_ok_and(|ci| ci != "true"), "this test must run as root in CI");
+        assert!(!std::env::var("CI").is_ok_and(|ci| ci == "true"), "this test must run as root in CI");
         println!("skipped: only root can give files away");
     }
     root
