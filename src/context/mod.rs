@@ -10,6 +10,7 @@
 //! Source: BuildKit `client/solve.go` (`resetUIDAndGID`), `frontend/dockerui/context.go` (`.dockerignore`); fsutil `filter.go`.
 
 mod ignorefile;
+mod stats;
 
 use std::{
     cell::RefCell,
@@ -21,6 +22,7 @@ use std::{
 };
 
 pub use ignorefile::ignore_patterns;
+pub use stats::Stats;
 
 use crate::{
     layer::Content,
@@ -91,6 +93,7 @@ pub struct Context {
     name: String,
     ignore: PatternList,
     listings: Mutex<BTreeMap<TreePath, Arc<Listing>>>,
+    stats: Option<Arc<Stats>>,
 }
 
 impl Context {
@@ -101,13 +104,19 @@ impl Context {
 
     /// The same of an open directory.
     pub fn of(root: Arc<OwnedFd>, ignore: PatternList) -> Self {
-        Self { root, name: "the build context".to_owned(), ignore, listings: Mutex::default() }
+        Self { root, name: "the build context".to_owned(), ignore, listings: Mutex::default(), stats: None }
     }
 
     /// Calls it something else than "the build context" in messages: ``the context `assets` ``.
     #[must_use]
     pub fn called(self, name: impl Into<String>) -> Self {
         Self { name: name.into(), ..self }
+    }
+
+    /// Files that are what they were when their digest was taken are not read again.
+    #[must_use]
+    pub fn remembering(self, stats: Arc<Stats>) -> Self {
+        Self { stats: Some(stats), ..self }
     }
 
     /// What messages call it.
@@ -159,24 +168,22 @@ impl Context {
     pub fn read(&self, path: &TreePath) -> Result<(ContentDigest, Xattrs), Error> {
         let changed = || Error::Changed { shown: shown(path) };
         let listed = self.look_up(path)?.ok_or_else(changed)?;
+        if let Some(known) = self.stats.as_ref().and_then(|stats| stats.recall(path, &listed.stat)) {
+            return Ok(known);
+        }
+        let began = stats::now();
         let mut file = dir::open_file(&*self.root, path.as_os_path()).map_err(|error| refused("read", path, error))?;
         let before = dir::stat_open(&file).map_err(|error| refused("read", path, error))?;
-        let mut hasher = blake3::Hasher::new();
-        let mut chunk = vec![0; CHUNK.min(usize::try_from(before.size).unwrap_or(CHUNK).max(1) + 1)];
-        loop {
-            match file.read(&mut chunk) {
-                Ok(0) => break,
-                Ok(length) => drop(hasher.update(chunk.get(..length).unwrap_or_default())),
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(PathError::new("read", path.as_os_path())(error).into()),
-            }
-        }
+        let digest = digest(&mut file, before.size).map_err(PathError::new("read", path.as_os_path()))?;
         let xattrs = kept_attributes(dir::attributes(&file).map_err(|error| refused("read attributes of", path, error))?);
         let after = dir::stat_open(&file).map_err(|error| refused("read", path, error))?;
         if !is_same(&before, &after) || !is_same(&before, &listed.stat) {
             return Err(changed());
         }
-        Ok((ContentDigest(*hasher.finalize().as_bytes()), xattrs))
+        if let Some(stats) = &self.stats {
+            stats.learn(path, &listed.stat, began, digest, &xattrs);
+        }
+        Ok((digest, xattrs))
     }
 
     /// The attributes of a directory.
@@ -211,15 +218,17 @@ impl Context {
         if let Some(listing) = known(path) {
             return Ok(Some(listing));
         }
-        for at in path.ancestors().iter().chain([path]) {
-            if known(at).is_some() {
-                continue;
-            }
-            if !at.is_root() && self.look_up(at)?.is_none_or(|listed| listed.stat.kind != FileKind::Dir) {
+        // Only what is not known yet, from the top: a walk asks for a directory after the one that holds it.
+        let mut missing = vec![path.clone()];
+        while let Some(parent) = missing.last().and_then(TreePath::parent).filter(|parent| known(parent).is_none()) {
+            missing.push(parent);
+        }
+        for at in missing.into_iter().rev() {
+            if !at.is_root() && self.look_up(&at)?.is_none_or(|listed| listed.stat.kind != FileKind::Dir) {
                 return Ok(None);
             }
-            let listing = Arc::new(self.list(at)?);
-            drop(self.listings.lock().unwrap_or_else(PoisonError::into_inner).insert(at.clone(), listing));
+            let listing = Arc::new(self.list(&at)?);
+            drop(self.listings.lock().unwrap_or_else(PoisonError::into_inner).insert(at, listing));
         }
         Ok(known(path))
     }
@@ -272,6 +281,20 @@ impl Context {
 /// The kernel's answer with the path that the user knows.
 fn refused(op: &'static str, path: &TreePath, error: PathError) -> Error {
     PathError { op, path: path.as_os_path().to_owned(), source: error.source }.into()
+}
+
+/// Of all bytes of an open file of about this size.
+fn digest(file: &mut std::fs::File, size: u64) -> std::io::Result<ContentDigest> {
+    let mut hasher = blake3::Hasher::new();
+    let mut chunk = vec![0; usize::try_from(size).map_or(CHUNK, |size| CHUNK.min(size + 1))];
+    loop {
+        match file.read(&mut chunk) {
+            Ok(0) => return Ok(ContentDigest(*hasher.finalize().as_bytes())),
+            Ok(length) => drop(hasher.update(chunk.get(..length).unwrap_or_default())),
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 /// The path as the user writes it: below the context.

@@ -94,23 +94,20 @@ impl Draft {
     /// What changed against the chain: canonical.
     pub fn finish(self) -> Changes {
         let groups = self.groups();
-        let mut changes = BTreeMap::new();
-        for (path, pending) in &self.pending {
-            let change = match pending {
-                Pending::Gone if self.chain_at(path).is_some() => Change::Whiteout,
-                Pending::Gone => continue,
-                Pending::Put(meta, put) => {
-                    let names = group_of(put).and_then(|group| groups.get(&group));
-                    if names.map_or_else(|| self.is_as_before(path), |names| self.is_group_as_before(names)) {
-                        continue;
-                    }
-                    let first = names.and_then(|names| names.first()).filter(|first| *first != path);
-                    Change::Put(meta.clone(), first.map_or_else(|| put.node(), |first| Node::HardLink(first.clone())))
-                }
-            };
-            drop(changes.insert(path.clone(), change));
+        // From an ordered list the map is built at once.
+        Changes(self.pending.iter().filter_map(|(path, pending)| Some((path.clone(), self.change(path, pending, &groups)?))).collect())
+    }
+
+    fn change(&self, path: &TreePath, pending: &Pending, groups: &BTreeMap<Group, Vec<TreePath>>) -> Option<Change> {
+        let Pending::Put(meta, put) = pending else {
+            return self.chain_at(path).map(|_| Change::Whiteout);
+        };
+        let names = group_of(put).and_then(|group| groups.get(&group));
+        if names.map_or_else(|| self.is_as_before(path, meta, put), |names| self.is_group_as_before(names)) {
+            return None;
         }
-        Changes(changes)
+        let first = names.and_then(|names| names.first()).filter(|first| *first != path);
+        Some(Change::Put(meta.clone(), first.map_or_else(|| put.node(), |first| Node::HardLink(first.clone()))))
     }
 
     /// The names of each group that has more than one.
@@ -128,19 +125,18 @@ impl Draft {
     }
 
     /// Has the chain the same at this path, by itself?
-    fn is_as_before(&self, path: &TreePath) -> bool {
-        matches!((self.chain_at(path), self.pending.get(path)), (Some(found), Some(Pending::Put(meta, put))) if found.link.is_none() && put.is_same(meta, found.entry))
+    fn is_as_before(&self, path: &TreePath, meta: &Meta, put: &Put) -> bool {
+        self.chain_at(path).is_some_and(|found| found.link.is_none() && put.is_same(meta, found.entry))
     }
 
     /// Has the chain the same names as links of one inode?
     fn is_group_as_before(&self, names: &[TreePath]) -> bool {
-        let Some((first, others)) = names.split_first() else { return true };
-        let Some(head) = self.chain_at(first).map(|found| found.layer) else { return false };
-        self.is_as_before(first)
-            && others.iter().all(|name| {
-                matches!((self.chain_at(name), self.pending.get(name)), (Some(found), Some(Pending::Put(meta, put)))
-                    if found.layer == head && found.link == Some(first) && put.is_same(meta, found.entry))
-            })
+        let Some(layer) = names.first().and_then(|first| self.chain_at(first)).map(|found| found.layer) else { return false };
+        names.iter().all(|name| {
+            let first = names.first().filter(|first| *first != name);
+            matches!((self.chain_at(name), self.pending.get(name)), (Some(found), Some(Pending::Put(meta, put)))
+                if found.layer == layer && found.link == first && put.is_same(meta, found.entry))
+        })
     }
 
     /// What the chain has at a path, unless something pending hides it from there.
@@ -203,8 +199,13 @@ impl Draft {
     /// Puts something at a resolved path whose parent is a directory, in place of what is there. A directory over a directory
     /// keeps what that holds.
     pub(super) fn put(&mut self, path: TreePath, meta: Meta, put: Put, over: Over) {
-        let is_dir = matches!(put, Put::Dir);
         let was_dir = self.look_up(&path, over).is_some_and(|view| view.kind == ViewKind::Dir);
+        self.put_over(was_dir, path, meta, put, over);
+    }
+
+    /// The same for somebody who knows whether a directory is there.
+    pub(super) fn put_over(&mut self, was_dir: bool, path: TreePath, meta: Meta, put: Put, over: Over) {
+        let is_dir = matches!(put, Put::Dir);
         if was_dir && !is_dir {
             self.forget_below(&path);
         }

@@ -146,7 +146,7 @@ impl Draft {
                     Ok(())
                 }
                 Some(View { kind: ViewKind::Dir, .. }) | None => {
-                    self.put(path, placement.meta(row), Put::Dir, over);
+                    self.put_over(there.is_some(), path, placement.meta(row), Put::Dir, over);
                     Ok(())
                 }
                 Some(_) => Err(Error::Refused(format!("cannot copy to non-directory: {path}"))),
@@ -166,7 +166,7 @@ impl Draft {
             Taking::Block(major, minor) => Put::Block(major, minor),
             Taking::Fifo => Put::Fifo,
         };
-        self.put(path, placement.meta(row), put, over);
+        self.put_over(false, path, placement.meta(row), put, over);
         Ok(())
     }
 }

@@ -313,6 +313,40 @@ fn what_does_not_differ_is_no_change() {
 }
 
 #[test]
+fn links_that_are_as_they_were_are_no_change_and_others_are_all_told() {
+    let files = Files::new(&[("d/a", "1"), ("d/c", "1")]);
+    fs::hard_link(files.path("d/a"), files.path("d/b")).unwrap();
+    let mut draft = Draft::new(Chain::default());
+    draft.apply(&files.select(&["d"]).unwrap(), &to("/")).unwrap();
+    let below = Chain::new(vec![index_of(&draft.finish())]);
+    assert!(copied(&files, &["d"], &to("/"), &below).unwrap().is_empty());
+    fs::remove_file(files.path("d/c")).unwrap();
+    fs::hard_link(files.path("d/a"), files.path("d/c")).unwrap();
+    assert_eq!(copied(&files, &["d"], &to("/"), &below).unwrap(), ["a file(1) 0644 0:0", "b = /a 0644 0:0", "c = /a 0644 0:0"]);
+}
+
+#[test]
+fn odd_names_and_deep_directories_are_copied_as_they_are() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let files = Files::new(&[]);
+    let long = "n".repeat(255);
+    let deep = format!("deep/{}", vec!["d"; 400].join("/"));
+    for name in [b"caf\xe9".as_slice(), b"new\nline", b"\x1b[31m", b"sp ace", long.as_bytes(), b"[x]*?"] {
+        fs::write(files.0.path().join(std::ffi::OsStr::from_bytes(name)), "").unwrap();
+    }
+    fs::create_dir_all(files.path(&deep)).unwrap();
+    let selection = files.select(&["."]).unwrap();
+    assert!(selection.paths().iter().any(|(path, _)| path.contains("new")));
+    let mut draft = Draft::new(Chain::default());
+    draft.apply(&selection, &to("/x/")).unwrap();
+    let changes = draft.finish();
+    assert_eq!(changes.0.len(), 1 + 6 + 401);
+    assert!(changes.0.contains_key(&path("x").join(b"caf\xe9").unwrap()));
+    let error = files.select(&["caf\u{fffd}"]).unwrap_err().to_string();
+    assert!(!error.contains('\u{1b}'), "{error}");
+}
+
+#[test]
 fn workdir_makes_directories_for_the_user_through_links() {
     let mut draft = Draft::new(chain(&[("real/", ""), ("link", "-> /real"), ("tmp/", "")]));
     assert_eq!(draft.make_dir(&path("link/a/b"), (1, 2), 7).unwrap(), path("real/a/b"));
