@@ -20,7 +20,7 @@ fn four_builds_at_once_share_a_base_that_is_extracted_once() {
         })
         .collect();
     for (name, build) in builds {
-        let _ran = Ran::of(name.to_owned(), build.wait_with_output().unwrap()).good();
+        let _ran = Ran::of_child(name.to_owned(), build).good();
         let image = Image::of_layout(&project.path(name));
         assert!(image.tree().contains_key(name) && image.tree().contains_key("shared"));
     }
@@ -43,7 +43,7 @@ fn the_same_build_four_times_at_once_runs_each_step_once() {
     let images: Vec<Image> = builds
         .into_iter()
         .map(|(at, build)| {
-            let _ran = Ran::of(at.to_string(), build.wait_with_output().unwrap()).good();
+            let _ran = Ran::of_child(at.to_string(), build).good();
             Image::of_layout(&project.path(&format!("image{at}")))
         })
         .collect();

@@ -51,7 +51,7 @@ fn a_build_can_push_and_a_second_push_sends_no_layer() {
 
 #[test]
 fn a_registry_behind_a_private_authority_is_reached_with_its_certificate_only() {
-    let mut project = Project::with_busybox();
+    let project = Project::with_busybox();
     let Some(registry) = Registry::start_tls(&project.path("registry")) else { return };
     hello(&project);
     let name = registry.name("hello:3");
@@ -59,8 +59,9 @@ fn a_registry_behind_a_private_authority_is_reached_with_its_certificate_only() 
     let _refused = project.run(["push", &name]).ends_with(5);
     let host = name.split('/').next().unwrap().to_owned();
     let ca = project.path("registry/ca.pem");
-    fs::write(project.path("config.toml"), format!("[registry.\"{host}\"]\nca = \"{}\"\n", ca.display())).unwrap();
-    project.variable("LAPSTRAKE_CONFIG", project.path("config.toml").to_str().unwrap());
+    let config = project.path("home/.config/lapstrake/config.toml");
+    fs::create_dir_all(config.parent().unwrap()).unwrap();
+    fs::write(&config, format!("[registry.\"{host}\"]\nca = \"{}\"\n", ca.display())).unwrap();
     let _pushed = project.run(["push", &name]).good();
     let _pulled = project.run(["pull", &name]).good();
 }

@@ -6,10 +6,17 @@ use std::{
     os::unix::fs::{PermissionsExt as _, chown},
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::{
+        atomic::{AtomicUsize, Ordering},
+        mpsc,
+    },
+    time::Duration,
 };
 
 use super::{am_root, busybox_layout};
+
+/// How long a program may take: installing packages on a busy machine is the longest.
+const LONGEST: Duration = Duration::from_secs(300);
 
 /// A fresh directory: `ctx` is the context, `store` the store, `home` the home. Nothing of the machine's or the
 /// user's environment reaches the program.
@@ -134,7 +141,6 @@ impl Project {
         };
         command.args(args).env_clear().env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
         command.env("HOME", self.path("home")).env("TMPDIR", self.path("tmp")).env("LAPSTRAKE_ROOT", &self.store);
-        command.env("LAPSTRAKE_CONFIG", self.path("config.toml")).env("DOCKER_CONFIG", self.path("home/.docker"));
         command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         command.current_dir(&self.dir).stdin(Stdio::null());
         command
@@ -182,13 +188,27 @@ impl Drop for Project {
 /// Runs a program to its end.
 pub(crate) fn output_of(command: &mut Command) -> Ran {
     let line = format!("{command:?}");
-    let output = command.output().unwrap_or_else(|error| panic!("{line}: {error}"));
-    Ran::of(line, output)
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    Ran::of_child(line.clone(), child.unwrap_or_else(|error| panic!("{line}: {error}")))
 }
 
 impl Ran {
+    /// Waits for a started program; one that does not end is killed and fails the test.
+    pub(crate) fn of_child(line: String, child: Child) -> Self {
+        let pid = rustix::process::Pid::from_child(&child);
+        let (send, receive) = mpsc::channel();
+        drop(std::thread::spawn(move || send.send(child.wait_with_output())));
+        let Ok(output) = receive.recv_timeout(LONGEST) else {
+            let _killed = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+            let output = receive.recv_timeout(Duration::from_secs(5)).ok().and_then(Result::ok);
+            let said = output.map(|output| Self::of(line.clone(), output).all());
+            panic!("{line}\ndoes not end; so far it said:\n{}", said.unwrap_or_default());
+        };
+        Self::of(line, output.unwrap())
+    }
+
     /// From what std collected.
-    pub(crate) fn of(line: String, output: Output) -> Self {
+    fn of(line: String, output: Output) -> Self {
         let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
         Self { line, code: output.status.code(), stdout: output.stdout, stderr }
     }
