@@ -18,7 +18,7 @@ const TABLE: &[(&str, i32, &[&str])] = &[
     ("FROM busybox\nRUN exit 7\n", 3, &["Dockerfile:2", "7"]),
     ("FROM busybox\nRUN echo said-before-it-failed; false\n", 3, &["Dockerfile:2", "said-before-it-failed"]),
     ("FROM busybox\nRUN [\"/no/such/program\"]\n", 3, &["Dockerfile:2", "/no/such/program"]),
-    ("FROM busybox\nUSER nobody-knows\nRUN true\n", 3, &["nobody-knows"]),
+    ("FROM busybox\nUSER nobody-knows\nRUN true\n", 1, &["Dockerfile:3", "nobody-knows"]),
     ("FROM busybox\nCOPY --chown=nobody-knows Dockerfile /x\n", 1, &["Dockerfile:2", "nobody-knows"]),
     ("FROM busybox\nRUN cat <<EOF\nnever ends\n", 1, &["Dockerfile:2", "EOF"]),
     ("FROM busybox AS a\nFROM scratch\nCOPY --from=0 /no/such /x\n", 1, &["Dockerfile:3", "/no/such"]),

@@ -26,7 +26,7 @@ fn the_environment_of_the_caller_is_out_of_reach() {
 fn no_process_but_the_steps_own_is_visible() {
     // Its first process, the shell, and what the pipe runs.
     holds("n=$(ls -d /proc/[0-9]* | wc -l); echo processes $n; test $n -le 6");
-    holds("for p in /proc/[0-9]*; do if tr '\\0' ' ' < $p/cmdline 2>/dev/null | grep -q 'build --progress'; then exit 1; fi; done");
+    holds("for p in /proc/[0-9]*; do if tr '\\0' ' ' < $p/cmdline 2>/dev/null | grep -q 'buil[d] --progress'; then exit 1; fi; done");
 }
 
 #[test]
@@ -63,7 +63,7 @@ fn what_would_reach_beyond_the_step_is_refused() {
     holds("if mount -t tmpfs none /mnt 2>/dev/null; then echo mounted; exit 1; fi");
     holds("if mknod /disk b 8 0 2>/dev/null && dd if=/disk of=/dev/null count=1 2>/dev/null; then exit 1; fi");
     holds("if dmesg >/dev/null 2>&1 && test \"$(dmesg | wc -l)\" -gt 0; then exit 1; fi");
-    holds("if date -s 2001-01-01 2>/dev/null; then exit 1; fi");
+    holds("date -s 2001-01-01 2>/dev/null; test \"$(date +%Y)\" != 2001");
     holds("if test -r /proc/kcore && dd if=/proc/kcore of=/dev/null count=1 2>/dev/null | grep -q 1; then exit 1; fi");
 }
 

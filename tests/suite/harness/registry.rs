@@ -24,11 +24,12 @@ impl Registry {
     pub(crate) fn start_tls(dir: &Path) -> Option<Self> {
         let openssl = need("openssl")?;
         fs::create_dir_all(dir).unwrap();
-        let mut request = Command::new(openssl);
-        request.args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]);
-        request.args(["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout", "key.pem", "-out", "ca.pem"]);
-        let _made = output_of(request.current_dir(dir)).good();
-        let tls = format!("  tls:\n    certificate: {0}/ca.pem\n    key: {0}/key.pem\n", dir.display());
+        let make = |line: &str| output_of(Command::new(&openssl).args(line.split(' ')).current_dir(dir)).good();
+        let _authority = make("req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=authority -keyout ca.key -out ca.pem");
+        let _request = make("req -newkey rsa:2048 -nodes -subj /CN=localhost -keyout key.pem -out request.pem");
+        fs::write(dir.join("names"), "subjectAltName=DNS:localhost,IP:127.0.0.1\n").unwrap();
+        let _signed = make("x509 -req -in request.pem -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile names -out cert.pem");
+        let tls = format!("  tls:\n    certificate: {0}/cert.pem\n    key: {0}/key.pem\n", dir.display());
         Self::with(dir, &tls)
     }
 
