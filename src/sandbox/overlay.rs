@@ -8,6 +8,7 @@
 //! Source: the kernel's Documentation/filesystems/overlayfs.rst.
 
 use std::{
+    collections::BTreeSet,
     os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
     path::{Path, PathBuf},
 };
@@ -42,7 +43,11 @@ pub(super) struct Writable<'a> {
 
 /// A merged view, attached nowhere. `lowers` are base first, and not empty.
 pub(super) fn merge(lowers: &[PathBuf], writable: Option<&Writable<'_>>) -> Result<OwnedFd, InitError> {
-    let layers = lowers.iter().rev().map(|path| Named::open(path)).collect::<Result<Vec<_>, _>>()?;
+    // Two steps can make the same layer, and the kernel refuses a tree that is there twice (ELOOP). The upper one alone is
+    // the same view: all that the lower one has or hides, it has or hides too.
+    let mut seen = BTreeSet::new();
+    let once = lowers.iter().rev().filter(|path| seen.insert(*path));
+    let layers = once.map(|path| Named::open(path)).collect::<Result<Vec<_>, _>>()?;
     let changes = match writable {
         Some(to) => Some((Named::open(to.upper)?, Named::open(to.work)?)),
         None => None,

@@ -54,6 +54,18 @@ fn a_step_that_changes_nothing_has_an_empty_layer() {
 }
 
 #[test]
+fn steps_that_make_the_same_layer_are_all_there() {
+    let project = Project::with_busybox();
+    project.dockerfile(
+        "FROM busybox\nCOPY one /d/\nRUN echo 2 > /d/one\nCOPY one /d/\nRUN grep -qx 1 /d/one && rm /d/one\nCOPY one /d/\nRUN grep -qx 1 /d/one\n",
+    );
+    let _one = project.file("one", "1\n");
+    let image = project.image(&[]);
+    assert_eq!(image.layers.len(), 7);
+    assert_eq!(image.tree()["d/one"].kind, Kind::File { size: 2, sha256: crate::harness::sha256(b"1\n") });
+}
+
+#[test]
 fn a_directory_that_replaces_another_hides_what_was_in_it() {
     let project = Project::with_busybox();
     project.dockerfile(

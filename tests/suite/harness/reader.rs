@@ -1,12 +1,7 @@
 //! Reads images as the specifications say, with no code of lapstrake: each blob is hashed again, each diff id
 //! derived again from the uncompressed tar.
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    io::Read as _,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeMap, fs, io::Read as _, path::Path};
 
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
@@ -167,9 +162,10 @@ fn unpacked(tar: &Path) -> BTreeMap<String, Vec<u8>> {
         }
     }
     for (path, target) in links {
-        let below = PathBuf::from(&path).parent().map(|dir| dir.join(&target)).unwrap_or_default();
-        let target = [target, below].into_iter().find_map(|name| files.get(name.to_str()?).cloned());
-        drop(files.insert(path, target.unwrap()));
+        // Links of archives name a file beside or above them: its name alone is enough.
+        let name = target.file_name().and_then(|name| name.to_str()).map(str::to_owned);
+        let content = files.get(target.to_str().unwrap()).or_else(|| files.get(&name?)).cloned();
+        drop(files.insert(path, content.unwrap_or_else(|| panic!("a link to {}", target.display()))));
     }
     files
 }
