@@ -37,7 +37,7 @@ pub(super) fn load(around: &Surroundings, input: Option<&Path>, tag: Option<&str
             store.put_ref(name, &each.target)?;
         }
         let text = if quiet { image.config_digest.to_string() } else { said(each, &names) };
-        writeln!(out, "{text}").map_err(unwritable)?;
+        writeln!(out, "{text}").map_err(|error| unwritable(&error))?;
     }
     Ok(())
 }
@@ -51,8 +51,8 @@ fn said(loaded: &Loaded, names: &[Reference]) -> String {
     }
 }
 
-fn unwritable(error: io::Error) -> Error {
-    Error::new(Kind::Environment, "cannot write to standard output").because(&error)
+fn unwritable(error: &io::Error) -> Error {
+    Error::new(Kind::Environment, "cannot write to standard output").because(error)
 }
 
 /// Makes an image of a root file system.
@@ -68,7 +68,7 @@ pub(super) fn import(around: &Surroundings, file: &Path, name: &str, changes: &[
     };
     let image = image::import(&store, &mut stream, &file.display().to_string(), config, created(file))?;
     store.put_ref(&name, &image.manifest)?;
-    writeln!(io::stdout(), "{} {}", name.familiar(), image.manifest.digest).map_err(|error| unwritable(error).into())
+    writeln!(io::stdout(), "{} {}", name.familiar(), image.manifest.digest).map_err(|error| unwritable(&error).into())
 }
 
 /// The image is as old as the tar that it is made of, so that the same tar gives the same image.
@@ -110,10 +110,10 @@ fn changed_config(changes: &[String]) -> Result<crate::oci::ImageConfig, Failure
         return Err(Error::new(Kind::Usage, "`FROM` cannot change a config").into());
     }
     if !errors.is_empty() {
-        return Err(Failure { error: Error::at(Kind::Usage, errors), source: Some(source) });
+        return Err(Failure::in_text(Error::at(Kind::Usage, errors), source));
     }
     let plan = plan::resolve(&parsed.dockerfile, &plan::Request::default(), &NoBases);
-    let plan = plan.map_err(|unresolved| Failure { error: Error::at(Kind::Usage, unresolved.places), source: Some(source) })?;
+    let plan = plan.map_err(|unresolved| Failure::in_text(Error::at(Kind::Usage, unresolved.places), source))?;
     Ok(plan.stages.get(plan.target.0).map(|stage| stage.config.clone()).unwrap_or_default())
 }
 

@@ -19,10 +19,10 @@ pub(super) struct Cli {
 /// What applies to every command.
 #[derive(Debug, Args)]
 pub(super) struct Global {
-    /// The store [default: $XDG_DATA_HOME/lapstrake]
+    /// The store [default: $`XDG_DATA_HOME/lapstrake`]
     #[arg(long, global = true, env = "LAPSTRAKE_ROOT", value_name = "DIR")]
     pub(super) root: Option<PathBuf>,
-    /// The configuration [default: $XDG_CONFIG_HOME/lapstrake/config.toml]
+    /// The configuration [default: $`XDG_CONFIG_HOME/lapstrake/config.toml`]
     #[arg(long, global = true, env = "LAPSTRAKE_CONFIG", value_name = "FILE")]
     pub(super) config: Option<PathBuf>,
     /// How steps are isolated; `none` refuses to run any
@@ -117,10 +117,13 @@ pub(super) enum Command {
         /// The Dockerfile; `-` is standard input
         file: PathBuf,
     },
+    /// Try what a build needs of this machine, and name what is missing
+    Doctor,
 }
 
 /// `lapstrake build`
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, clippy::struct_field_names, reason = "each is a flag as the user writes it")]
 pub(super) struct Build {
     /// A directory, or `-` for a Dockerfile on standard input
     pub(super) context: Option<String>,

@@ -18,27 +18,27 @@ use crate::{
 };
 
 /// Builds, and says where the image is.
-pub(super) fn run(args: Build, around: &Surroundings, cancel: &Cancel) -> Result<(), Failure> {
-    let (dockerfile, request) = request::of(&args, around.namespaces)?;
+pub(super) fn run(args: &Build, around: &Surroundings, cancel: &Cancel) -> Result<(), Failure> {
+    let (dockerfile, request) = request::of(args, around.namespaces)?;
     let text = front::read_dockerfile(&dockerfile)?;
     let store = around.store()?;
     let session = Session { store: &store, registries: &around.registries, cancel };
-    let form = form(&args);
+    let form = form(args);
     let mut progress = Progress::new(form, io::stderr());
-    legacy(&args, &mut progress);
+    legacy(args, &mut progress);
     progress.line("steps run in user namespaces on the host's network, unless they ask for none");
     let source = &text.source;
     let mut event = |event: Event| show(&mut progress, form, source, &event);
     let built = front::build(&request, &text, &session, &mut event, &mut io::stdout());
-    let built = built.map_err(|error| Failure { error, source: Some(source.clone()) })?;
-    finish(&args, form, &built).map_err(Failure::from)
+    let built = built.map_err(|error| Failure::in_text(error, source.clone()))?;
+    finish(args, form, &built).map_err(Failure::from)
 }
 
 fn show(progress: &mut Progress<io::Stderr>, form: Form, source: &Source, event: &Event) {
-    match event {
-        Event::Warning { diagnostic } if form == Form::Plain => report::warning(source, diagnostic),
-        other => progress.show(other),
+    if let (Event::Warning { diagnostic }, Form::Plain) = (event, form) {
+        report::warning(source, diagnostic);
     }
+    progress.show(event);
 }
 
 fn form(args: &Build) -> Form {

@@ -5,6 +5,7 @@ mod archives;
 mod args;
 mod build;
 mod config;
+mod doctor;
 mod images;
 mod output_spec;
 mod parse;
@@ -95,13 +96,14 @@ fn usage(error: &clap::Error) -> ExitCode {
 fn run(cli: Cli, cancel: &Cancel) -> u8 {
     let Cli { global, command } = cli;
     let result = Surroundings::read(&global).map_err(Failure::from).and_then(|around| match command {
-        Command::Build(args) => build::run(*args, &around, cancel),
+        Command::Build(args) => build::run(&args, &around, cancel),
         Command::Pull { reference, platform, quiet } => transfers::pull(&around, &reference, platform.as_deref(), quiet),
         Command::Push { reference, all_tags, quiet } => transfers::push(&around, &reference, all_tags, quiet),
         Command::Tag { source, target } => images::tag(&around, &source, &target),
         Command::Images { quiet, digests, json } => images::list(&around, images::Columns { quiet, digests, json }),
         Command::Load { input, tag, quiet } => archives::load(&around, input.as_deref(), tag.as_deref(), quiet),
         Command::Import { file, reference, change } => archives::import(&around, &file, &reference, &change),
+        Command::Doctor => doctor::run(&around),
         Command::Parse { json, file } => parse::run(&file, json),
     });
     match result {
@@ -117,12 +119,19 @@ fn run(cli: Cli, cancel: &Cancel) -> u8 {
 /// An error, and the text that its places point into.
 #[derive(Debug)]
 struct Failure {
-    error: Error,
+    error: Box<Error>,
     source: Option<crate::diag::Source>,
+}
+
+impl Failure {
+    /// With the text that its places point into.
+    fn in_text(error: Error, source: crate::diag::Source) -> Self {
+        Self { error: Box::new(error), source: Some(source) }
+    }
 }
 
 impl<E: Into<Error>> From<E> for Failure {
     fn from(error: E) -> Self {
-        Self { error: error.into(), source: None }
+        Self { error: Box::new(error.into()), source: None }
     }
 }

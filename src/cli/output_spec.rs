@@ -58,7 +58,7 @@ fn read(text: &str) -> Result<Fields, Error> {
             "type" => fields.kind = Some(value.to_owned()),
             "dest" => fields.dest = Some(value.to_owned()),
             "name" => {
-                fields.names.push(value.parse().map_err(|error: crate::oci::BadReference| Error::new(Kind::Usage, error.to_string()))?)
+                fields.names.push(value.parse().map_err(|error: crate::oci::BadReference| Error::new(Kind::Usage, error.to_string()))?);
             }
             "tar" => fields.tar = Some(boolean(key, value)?),
             "push" => fields.push = boolean(key, value)?,

@@ -21,26 +21,27 @@ pub(super) fn run(file: &Path, json: bool) -> Result<(), Failure> {
     if json {
         let shown = serde_json::to_string_pretty(&dockerfile::json::to_json(&parsed))
             .map_err(|error| Error::new(Kind::Bug, "no JSON").because(&error))?;
-        writeln!(out, "{shown}").map_err(unwritable)?;
+        writeln!(out, "{shown}").map_err(|error| unwritable(&error))?;
         if !parsed.errors.is_empty() {
-            return Err(Failure { error: Error::at(Kind::Request, parsed.errors), source: Some(text.source) });
+            return Err(Failure::in_text(Error::at(Kind::Request, parsed.errors), text.source));
         }
         return Ok(());
     }
     if !parsed.errors.is_empty() {
-        return Err(Failure { error: Error::at(Kind::Request, parsed.errors), source: Some(text.source) });
+        return Err(Failure::in_text(Error::at(Kind::Request, parsed.errors), text.source));
     }
     for stage in &parsed.dockerfile.stages {
-        writeln!(out, "{:>4}  {}", stage.lines.0, stage.original.lines().next().unwrap_or_default()).map_err(unwritable)?;
+        writeln!(out, "{:>4}  {}", stage.lines.0, stage.original.lines().next().unwrap_or_default()).map_err(|error| unwritable(&error))?;
         for command in &stage.commands {
-            writeln!(out, "{:>4}    {}", command.lines.0, command.original.lines().next().unwrap_or_default()).map_err(unwritable)?;
+            writeln!(out, "{:>4}    {}", command.lines.0, command.original.lines().next().unwrap_or_default())
+                .map_err(|error| unwritable(&error))?;
         }
     }
     Ok(())
 }
 
-fn unwritable(error: io::Error) -> Error {
-    Error::new(Kind::Environment, "cannot write to standard output").because(&error)
+fn unwritable(error: &io::Error) -> Error {
+    Error::new(Kind::Environment, "cannot write to standard output").because(error)
 }
 
 fn read_stdin() -> Result<Vec<u8>, Error> {

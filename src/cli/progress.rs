@@ -94,7 +94,7 @@ impl<W: Write> Progress<W> {
         running.pending.extend_from_slice(bytes);
         let seconds = running.since.elapsed().as_secs_f32();
         while let Some(end) =
-            running.pending.iter().position(|byte| *byte == b'\n').or_else(|| (running.pending.len() > TAIL).then(|| TAIL))
+            running.pending.iter().position(|byte| *byte == b'\n').or_else(|| (running.pending.len() > TAIL).then_some(TAIL))
         {
             let line: Vec<u8> = running.pending.drain(..=end).collect();
             writeln!(self.to, "#{} {seconds:.3} {}", step + 1, visible(line.strip_suffix(b"\n").unwrap_or(&line)))?;
@@ -119,9 +119,9 @@ impl<W: Write> Progress<W> {
         let now = Instant::now();
         let due = self.transfers.get(what).is_none_or(|last| now.duration_since(*last).as_secs() >= 1);
         if done >= total {
-            drop(self.transfers.remove(what));
+            let _begun: Option<Instant> = self.transfers.remove(what);
         } else if due {
-            drop(self.transfers.insert(what.to_owned(), now));
+            let _last: Option<Instant> = self.transfers.insert(what.to_owned(), now);
         }
         if due || done >= total { writeln!(self.to, "   {what} {done} / {total} bytes") } else { Ok(()) }
     }

@@ -133,15 +133,7 @@ fn plan_request(args: &Build, contexts: &BTreeMap<String, NamedContext>) -> Resu
         let (key, value) = text.split_once('=').unwrap_or((text, ""));
         drop(labels.insert(key.to_owned(), value.to_owned()));
     }
-    Ok(plan::Request {
-        target: args.target.clone(),
-        build_args,
-        labels,
-        platform,
-        contexts: contexts.keys().cloned().collect(),
-        network,
-        ..plan::Request::default()
-    })
+    Ok(plan::Request { target: args.target.clone(), build_args, labels, platform, contexts: contexts.keys().cloned().collect(), network })
 }
 
 fn named_context(text: &str) -> Result<(String, NamedContext), Error> {

@@ -8,7 +8,10 @@
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -29,6 +32,8 @@ const HEAD: &[u8] = b"lapstrake stats 1\n";
 pub struct Stats {
     key: String,
     known: Mutex<BTreeMap<TreePath, Known>>,
+    /// Is it another than in the store?
+    changed: AtomicBool,
 }
 
 #[derive(Debug, Clone)]
@@ -51,11 +56,14 @@ impl Stats {
         let dir: PathBuf = dir.components().collect();
         let key = format!("57a7-{}", blake3::hash(dir.as_os_str().as_encoded_bytes()).to_hex());
         let known = store.record(&key)?.and_then(|bytes| decode(&bytes)).unwrap_or_default();
-        Ok(Self { key, known: Mutex::new(known) })
+        Ok(Self { key, known: Mutex::new(known), changed: AtomicBool::new(false) })
     }
 
     /// Writes them for the next build.
     pub fn save(&self, store: &Store) -> Result<(), store::Error> {
+        if !self.changed.load(Ordering::Relaxed) {
+            return Ok(());
+        }
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if known.len() > MOST {
             known.retain(|_, known| known.fresh);
@@ -65,6 +73,7 @@ impl Stats {
 
     /// Forgets all: what was remembered turned out to be wrong.
     pub fn forget(&self) {
+        self.changed.store(true, Ordering::Relaxed);
         self.known.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
@@ -85,6 +94,7 @@ impl Stats {
         if !settled(stat.ctime) {
             return;
         }
+        self.changed.store(true, Ordering::Relaxed);
         let known = Known { stat: identity(stat), digest, xattrs: xattrs.clone(), fresh: true };
         drop(self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(path.clone(), known));
     }

@@ -3,7 +3,9 @@
 use std::{collections::BTreeSet, time::Instant};
 
 use super::{
-    Event, Front, How, Job, StepInfo, copying,
+    Event, Front, How, Job, StepInfo,
+    contexts::Contexts,
+    copying,
     graph::{Graph, Node},
     key::Recipe,
     running,
@@ -27,6 +29,7 @@ pub(super) struct Site<'a> {
     pub(super) front: &'a dyn Front,
     pub(super) domain: &'a str,
     pub(super) trees: Trees<'a>,
+    pub(super) contexts: Contexts,
     /// For each stage, the state after its last finished step.
     pub(super) stages: Vec<Snapshot>,
 }
@@ -38,6 +41,8 @@ pub(super) struct At<'a> {
     pub(super) node: Node,
     pub(super) stage: &'a Stage,
     pub(super) step: &'a Step,
+    /// What tells the instructions of one project from another's that stand in the same place: the context.
+    pub(super) project: &'a str,
 }
 
 /// Builds the plan's target. The result has one entry for each platform: one, for now.
@@ -45,18 +50,22 @@ pub fn build(job: &Job, store: &Store, domain: &str, front: &dyn Front) -> Resul
     let plan = &job.plan;
     let graph = Graph::of(plan);
     front.event(Event::Planned { steps: graph.nodes().map(|node| info(plan, node)).collect() });
-    let mut site = Site { job, store, front, domain, trees: Trees::new(store, front, domain), stages: Vec::new() };
+    let mut site =
+        Site { job, store, front, domain, trees: Trees::new(store, front, domain), contexts: Contexts::default(), stages: Vec::new() };
     site.stages = vec![Snapshot::default(); plan.stages.len()];
+    let project = job.context.as_ref().map(|context| context.dir.to_string_lossy()).unwrap_or_default();
+    let project = project.as_ref();
     let mut done = BTreeSet::new();
     while let Some((number, node)) = graph.ready(&done) {
         let (Some(stage), Some(before)) = (plan.stages.get(node.stage.0), before(&site, plan, node)) else { break };
         let Some(step) = stage.steps.get(node.step) else { break };
-        let after = site.run(At { number, node, stage, step }, before)?;
+        let after = site.run(At { number, node, stage, step, project }, before)?;
         if let Some(state) = site.stages.get_mut(node.stage.0) {
             *state = after;
         }
         let _: bool = done.insert(number);
     }
+    site.contexts.save(store)?;
     store.sync()?;
     let image = finish(&site, plan)?;
     Ok(vec![(plan.platform.clone(), image)])
@@ -149,7 +158,7 @@ impl Site<'_> {
             return Ok((outcome, How::Cached));
         }
         let reasons = cache::explain(self.store, &recipe.fields, &recipe.instruction, &recipe.paths)?;
-        self.front.event(Event::Missed { step: at.number, reasons });
+        self.front.event(Event::Missed { step: at.number, reasons: once(reasons) });
         let created = timestamp();
         let diff_id = make()?;
         let outcome = Outcome { diff_id, created };
@@ -172,6 +181,12 @@ impl Site<'_> {
     pub(super) fn go_on(&self) -> Result<(), Error> {
         if crate::sys::is_ready(self.front.cancelled()) { Err(Error::new(Kind::Interrupted, "the build was interrupted")) } else { Ok(()) }
     }
+}
+
+/// Each reason once: several words of a command may have changed.
+fn once(reasons: Vec<String>) -> Vec<String> {
+    let mut seen = BTreeSet::new();
+    reasons.into_iter().filter(|reason| seen.insert(reason.clone())).collect()
 }
 
 /// Now, as RFC 3339 with nanoseconds, UTC.

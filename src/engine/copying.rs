@@ -1,9 +1,9 @@
 //! COPY, ADD and WORKDIR: selected, keyed, and only on a miss written as a layer.
 
-use std::{cell::Cell, os::fd::OwnedFd, path::Path, sync::Arc};
+use std::{cell::Cell, os::fd::OwnedFd, sync::Arc};
 
 use super::{
-    Directory, How,
+    How,
     build::{At, Site, end},
     fault,
     key::Recipe,
@@ -29,12 +29,11 @@ pub(super) fn workdir(site: &Site<'_>, at: At<'_>, before: &Snapshot, path: &str
     let recipe = Recipe::workdir(at, before, &site.job.plan.platform, path, user);
     site.cached_or_made(at, &recipe, || {
         let chain = site.trees.chain(&before.layers)?;
-        let account = Accounts::of(&chain)
-            .account(user)
-            .map_err(|error| fault::at(rootfs::Error::from(error), at.step, "user", "the directory would be this user's"))?;
+        // A user that the image does not know is an error of the RUN that needs it; until then root stands in, as in BuildKit.
+        let owner = Accounts::of(&chain).account(user).map_or((0, 0), |account| (account.uid, account.gid));
         let mut draft = Draft::new(chain.clone());
         let path = TreePath::clean(path.as_bytes()).map_err(|error| Error::new(Kind::Request, error.to_string()))?;
-        let made = draft.make_dir(&path, (account.uid, account.gid), seconds());
+        let made = draft.make_dir(&path, owner, seconds());
         drop(made.map_err(|error| fault::at(error, at.step, "", "this directory cannot be made"))?);
         write(site, draft, &chain).map_err(Error::from)
     })
@@ -45,15 +44,22 @@ pub(super) fn copy(site: &Site<'_>, at: At<'_>, before: &Snapshot, copy: &Copy) 
     refuse(at, copy)?;
     let mut attempt = 1;
     loop {
-        let selection = select(site, at, copy, Use::Key)?;
-        let recipe = Recipe::copy(at, before, &site.job.plan.platform, copy).with_selection("files", &selection);
         let changed = Cell::new(false);
-        let result = site.cached_or_made(at, &recipe, || make(site, at, before, copy, &selection, &changed));
+        let result = select(site, at, copy, Use::Key, &changed).and_then(|selection| {
+            let recipe = Recipe::copy(at, before, &site.job.plan.platform, copy).with_selection("files", &selection);
+            site.cached_or_made(at, &recipe, || make(site, at, before, copy, &selection, &changed))
+        });
         if result.is_ok() || !changed.get() || attempt == ATTEMPTS {
             return result;
         }
+        site.contexts.forget();
         attempt += 1;
     }
+}
+
+/// Is it that a file is not what it was when it was listed or digested?
+fn is_change(error: &rootfs::Error) -> bool {
+    matches!(error, rootfs::Error::Context(context::Error::Changed { .. }) | rootfs::Error::Layer(layer::Error::Changed { .. }))
 }
 
 /// What the engine cannot do, at its place.
@@ -82,9 +88,9 @@ enum Use {
 }
 
 /// All sources in their order.
-fn select(site: &Site<'_>, at: At<'_>, copy: &Copy, purpose: Use) -> Result<Selection, Error> {
+fn select(site: &Site<'_>, at: At<'_>, copy: &Copy, purpose: Use, changed: &Cell<bool>) -> Result<Selection, Error> {
     let mut all = Selection::default();
-    let mut source: Option<Box<dyn Source>> = None;
+    let mut source: Option<Opened> = None;
     for (number, each) in copy.sources.iter().enumerate() {
         let next = match each {
             CopySource::Inline(file) => Selection::inline(&file.name, file.data.as_bytes()),
@@ -95,8 +101,10 @@ fn select(site: &Site<'_>, at: At<'_>, copy: &Copy, purpose: Use) -> Result<Sele
                         .insert(open(site, &copy.from, purpose).map_err(|error| fault::at(error, at.step, "from", "taken from here"))?),
                 };
                 let spec = CopySpec { paths: vec![path.clone()], parents: copy.parents, exclude: copy.exclude.clone(), jobs: site.jobs() };
-                rootfs::select(from.as_ref(), &spec)
-                    .map_err(|error| fault::at(error, at.step, &format!("source {number}"), "asked for here"))?
+                rootfs::select(from.source(), &spec).map_err(|error| {
+                    changed.set(is_change(&error));
+                    fault::at(error, at.step, &format!("source {number}"), "asked for here")
+                })?
             }
             CopySource::Http { .. } | CopySource::Git { .. } => continue,
         };
@@ -113,18 +121,33 @@ pub(super) fn select_subtree(site: &Site<'_>, origin: &Origin, path: &str) -> Re
     let source = open(site, origin, Use::Key)?;
     let path = if path.is_empty() { "/" } else { path };
     let spec = CopySpec { paths: vec![path.to_owned()], jobs: site.jobs(), ..CopySpec::default() };
-    rootfs::select(source.as_ref(), &spec).map_err(Error::from)
+    rootfs::select(source.source(), &spec).map_err(Error::from)
+}
+
+/// A source that is open.
+enum Opened {
+    Directory(Arc<Context>),
+    Tree(Tree),
+}
+
+impl Opened {
+    fn source(&self) -> &dyn Source {
+        match self {
+            Self::Directory(context) => context.as_ref(),
+            Self::Tree(tree) => tree,
+        }
+    }
 }
 
 /// An origin as a source.
-fn open(site: &Site<'_>, origin: &Origin, purpose: Use) -> Result<Box<dyn Source>, Error> {
+fn open(site: &Site<'_>, origin: &Origin, purpose: Use) -> Result<Opened, Error> {
     match origin {
         Origin::Context => match &site.job.context {
-            Some(directory) => Ok(Box::new(open_dir(directory, "the build context")?)),
-            None => Ok(Box::new(Tree::indexed(Chain::default(), "the empty build context"))),
+            Some(directory) => site.contexts.open(site.store, directory, "the build context").map(Opened::Directory),
+            None => Ok(Opened::Tree(Tree::indexed(Chain::default(), "the empty build context"))),
         },
         Origin::Named(name) => match site.job.named.get(name) {
-            Some(directory) => Ok(Box::new(open_dir(directory, &format!("the context `{name}`"))?)),
+            Some(directory) => site.contexts.open(site.store, directory, &format!("the context `{name}`")).map(Opened::Directory),
             None => Err(Error::new(Kind::Request, format!("there is no context `{name}`"))),
         },
         Origin::Stage(id) => {
@@ -133,26 +156,21 @@ fn open(site: &Site<'_>, origin: &Origin, purpose: Use) -> Result<Box<dyn Source
             tree(site, &state.layers, &format!("stage `{name}`"), purpose)
         }
         Origin::Image(image) => tree(site, &Snapshot::of_image(image).layers, &format!("the image `{}`", image.name), purpose),
-        Origin::Scratch => Ok(Box::new(Tree::indexed(Chain::default(), "scratch"))),
+        Origin::Scratch => Ok(Opened::Tree(Tree::indexed(Chain::default(), "scratch"))),
     }
 }
 
-fn open_dir(directory: &Directory, name: &str) -> Result<Context, Error> {
-    let ignore = context::ignore_patterns(&directory.dir, directory.dockerfile.as_deref())?;
-    Ok(Context::open(&directory.dir, ignore)?.called(name))
-}
-
 /// The tree of some layers: for a key the indexes suffice.
-fn tree(site: &Site<'_>, layers: &[Held], name: &str, purpose: Use) -> Result<Box<dyn Source>, Error> {
+fn tree(site: &Site<'_>, layers: &[Held], name: &str, purpose: Use) -> Result<Opened, Error> {
     let chain = site.trees.chain(layers)?;
     if purpose == Use::Key {
-        return Ok(Box::new(Tree::indexed(chain, name)));
+        return Ok(Opened::Tree(Tree::indexed(chain, name)));
     }
     let mut dirs: Vec<Arc<OwnedFd>> = Vec::new();
     for lower in site.trees.lowers(layers)? {
         dirs.push(Arc::new(crate::sys::dir::open_root(&lower.dir)?));
     }
-    Ok(Box::new(Tree::extracted(chain, dirs, name)))
+    Ok(Opened::Tree(Tree::extracted(chain, dirs, name)))
 }
 
 fn make(site: &Site<'_>, at: At<'_>, before: &Snapshot, copy: &Copy, selection: &Selection, changed: &Cell<bool>) -> Result<DiffId, Error> {
@@ -160,19 +178,42 @@ fn make(site: &Site<'_>, at: At<'_>, before: &Snapshot, copy: &Copy, selection: 
     let chain = site.trees.chain(&before.layers)?;
     let owner = copy.chown.as_deref().map(|text| Accounts::of(&chain).owner(text)).transpose();
     let owner = owner.map_err(|error| fault::at(rootfs::Error::from(error), at.step, "chown", "not known there"))?;
-    let with_bytes = matches!(copy.from, Origin::Stage(_) | Origin::Image(_)).then(|| select(site, at, copy, Use::Bytes)).transpose()?;
+    let with_bytes =
+        matches!(copy.from, Origin::Stage(_) | Origin::Image(_)).then(|| select(site, at, copy, Use::Bytes, changed)).transpose()?;
     let selection = with_bytes.as_ref().unwrap_or(selection);
-    let mut draft = Draft::new(chain.clone());
     let scratch = site.store.scratch()?;
-    let placement = placement(at, copy, owner, scratch.path())?;
-    draft.apply(selection, &placement).map_err(|error| fault::at(error, at.step, "dest", "copied to here"))?;
+    let spool = Spool::new(Arc::new(crate::sys::dir::open_root(scratch.path())?));
+    let laid = match lay(&chain, selection, &placement(at, copy, owner, spool)?) {
+        // An archive links to a file of a layer below: only now are the trees needed.
+        Err(rootfs::Error::NeedsTrees { .. }) if site.job.namespaces => {
+            let Opened::Tree(tree) = tree(site, &before.layers, "the stage", Use::Bytes)? else {
+                return Err(Error::new(Kind::Bug, "a stage is a directory"));
+            };
+            let own = site.store.scratch()?;
+            let spool = Spool::new(Arc::new(crate::sys::dir::open_root(own.path())?)).over(tree);
+            let laid = lay(&chain, selection, &placement(at, copy, owner, spool)?);
+            laid.map(|draft| (draft, own))
+        }
+        first => first.map(|draft| (draft, scratch)),
+    };
+    let (draft, _spooled) = laid.map_err(|error| {
+        changed.set(is_change(&error));
+        fault::at(error, at.step, "dest", "copied to here")
+    })?;
     write(site, draft, &chain).map_err(|error| {
         changed.set(matches!(error, layer::Error::Changed { .. }));
         fault::at(error, at.step, "", "asked for here")
     })
 }
 
-fn placement(at: At<'_>, copy: &Copy, chown: Option<(u32, u32)>, scratch: &Path) -> Result<Placement, Error> {
+/// The chain with the selection laid over it.
+fn lay(chain: &Chain, selection: &Selection, placement: &Placement) -> Result<Draft, rootfs::Error> {
+    let mut draft = Draft::new(chain.clone());
+    draft.apply(selection, placement)?;
+    Ok(draft)
+}
+
+fn placement(at: At<'_>, copy: &Copy, chown: Option<(u32, u32)>, spool: Spool) -> Result<Placement, Error> {
     let chmod = match &copy.chmod {
         None => None,
         Some(Chmod::Octal(mode)) => Some(ModeChange::Octal(*mode)),
@@ -183,7 +224,7 @@ fn placement(at: At<'_>, copy: &Copy, chown: Option<(u32, u32)>, scratch: &Path)
     };
     // Without `--unpack`, ADD unpacks the archives among local files, and those are all that it can name here.
     let unpacks = copy.add && copy.unpack != Some(false);
-    let unpack = unpacks.then(|| crate::sys::dir::open_root(scratch)).transpose()?.map(|dir| Arc::new(Spool::new(Arc::new(dir))));
+    let unpack = unpacks.then(|| Arc::new(spool));
     Ok(Placement { dest: copy.dest.clone(), chown, chmod, link: copy.link, now: seconds(), unpack })
 }
 

@@ -20,7 +20,7 @@ pub(super) struct Recipe {
 impl Recipe {
     fn new(at: At<'_>, kind: &str, before: &Snapshot, platform: &Platform) -> Self {
         let fields = Fields::new().field("kind", kind).field("platform", platform.to_string()).field("base", before.chain_id());
-        Self { fields, instruction: format!("{} {} {kind}", at.stage.name, at.node.step), paths: Vec::new() }
+        Self { fields, instruction: format!("{}\0{}\0{}\0{kind}", at.project, at.stage.name, at.node.step), paths: Vec::new() }
     }
 
     #[must_use]

@@ -8,6 +8,7 @@
 //! Across processes the questions and events are the messages of [`wire`]; [`process`] is the engine's own process.
 
 pub mod build;
+mod contexts;
 mod copying;
 pub mod event;
 mod fault;

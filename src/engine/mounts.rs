@@ -13,10 +13,9 @@ use super::{
 use crate::{
     cache::{self, Fields, Outcome},
     diag::Diagnostic,
-    dockerfile::{MountKind, Sharing},
     error::{Error, Kind},
     layer,
-    plan::{Mount, Origin, Run},
+    plan::{Mount, MountKind, Origin, Run, Sharing},
     rootfs::{Draft, Placement, Selection},
     sandbox::{self, MountSource, Overlay},
     store::Lock,
@@ -116,7 +115,7 @@ fn bind(site: &Site<'_>, each: &Selected, scratch: &Path) -> Result<MountSource,
             let chain = site.trees.chain(&layers)?;
             let path = TreePath::clean(each.mount.source.as_bytes()).map_err(|error| Error::new(Kind::Request, error.to_string()))?;
             let inside = chain.resolve(&path, true).map_err(|error| Error::new(Kind::Request, error.to_string()))?;
-            (site.trees.lowers(&layers)?.into_iter().map(|lower| lower.dir).collect(), inside)
+            (site.trees.overlay_dirs(&layers)?, inside)
         }
     };
     let own = scratch.join(format!("mount-{}", each.number));
@@ -150,7 +149,7 @@ fn materialise(site: &Site<'_>, selection: &Selection) -> Result<(Vec<PathBuf>, 
         return Err(Error::new(Kind::Environment, "a layer that was just written is not in the store"));
     };
     let held = super::snapshot::Held { diff_id, blob, image: None };
-    Ok((site.trees.lowers(&[held])?.into_iter().map(|lower| lower.dir).collect(), inside))
+    Ok((site.trees.overlay_dirs(&[held])?, inside))
 }
 
 /// The directory of a cache mount, locked as its sharing asks.

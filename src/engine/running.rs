@@ -19,11 +19,11 @@ use crate::{
     cache::Outcome,
     diag::Diagnostic,
     error::{Error, Kind},
-    layer::{self, Lower},
+    layer,
     oci::DiffId,
     plan::{NetworkMode, Run},
     rootfs::account::Account,
-    sandbox::{self, Network, Overlay, Spec, Status},
+    sandbox::{self, MountSource, Network, Overlay, Spec, Status},
     tree::{Chain, TreePath},
 };
 
@@ -58,14 +58,14 @@ impl Rooms {
 }
 
 fn make(site: &Site<'_>, at: At<'_>, before: &Snapshot, run: &Run, selected: &[mounts::Selected]) -> Result<DiffId, Error> {
-    let lowers = site.trees.lowers(&before.layers)?;
+    let lowers = site.trees.overlay_dirs(&before.layers)?;
     let chain = site.trees.chain(&before.layers)?;
     let account = Account::of(&chain, &run.user).map_err(|error| fault::at(error, at.step, "user", "this step runs as that user"))?;
     let scratch = site.store.scratch()?;
     let rooms = Rooms::make(scratch.path())?;
     let prepared = mounts::prepare(site, at, selected, scratch.path())?;
     site.go_on()?;
-    let spec = spec(site, run, &lowers, &rooms, &account, prepared)?;
+    let spec = spec(site, run, lowers, &rooms, &account, prepared)?;
     let mut output = |stream, bytes: &[u8]| site.front.event(Event::Output { step: at.number, stream, bytes: bytes.to_vec() });
     let cancel = site
         .front
@@ -88,7 +88,7 @@ fn keep(site: &Site<'_>, chain: &Chain, rooms: &Rooms, stubs: &[TreePath]) -> Re
     Ok(made.diff_id)
 }
 
-fn spec(site: &Site<'_>, run: &Run, lowers: &[Lower], rooms: &Rooms, account: &Account, prepared: Prepared) -> Result<Spec, Error> {
+fn spec(site: &Site<'_>, run: &Run, lowers: Vec<PathBuf>, rooms: &Rooms, account: &Account, prepared: Prepared) -> Result<Spec, Error> {
     let text = |(name, value): &(String, String)| OsString::from(format!("{name}={value}"));
     let mut env: Vec<OsString> = run.env.iter().map(text).collect();
     env.extend(run.proxy.iter().filter(|(name, _)| !run.env.iter().any(|(have, _)| have == name)).map(text));
@@ -98,20 +98,22 @@ fn spec(site: &Site<'_>, run: &Run, lowers: &[Lower], rooms: &Rooms, account: &A
         env.push(home);
     }
     env.extend(prepared.env);
-    let cwd = TreePath::clean(run.cwd.as_bytes()).map_err(|error| Error::new(Kind::Request, error.to_string()))?;
+    let mut mounts = prepared.mounts;
+    for file in &run.files {
+        let target = TreePath::clean(file.name.as_bytes())?;
+        let what = MountSource::File { bytes: file.data.as_bytes().to_vec(), mode: 0o755, uid: 0, gid: 0 };
+        mounts.push(sandbox::Mount { target, what, readonly: true });
+    }
+    let cwd = TreePath::clean(run.cwd.as_bytes())?;
     Ok(Spec {
         argv: run.argv.iter().map(OsString::from).collect(),
         env,
         cwd,
         user: sandbox::User { uid: account.uid, gid: account.gid, groups: account.groups.clone() },
-        root: Overlay {
-            lowers: lowers.iter().map(|lower| lower.dir.clone()).collect(),
-            upper: rooms.upper.clone(),
-            work: rooms.work.clone(),
-        },
+        root: Overlay { lowers, upper: rooms.upper.clone(), work: rooms.work.clone() },
         network: if run.network == NetworkMode::None { Network::None } else { Network::Host },
         hostname: HOSTNAME.into(),
-        mounts: prepared.mounts,
+        mounts,
         hosts: hosts(site, run.network),
         resolv_conf: std::fs::read("/etc/resolv.conf").unwrap_or_default(),
     })

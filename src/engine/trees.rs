@@ -76,6 +76,16 @@ impl<'a> Trees<'a> {
         }
     }
 
+    /// The trees of layers as an overlay takes them. It takes none twice; of a layer that is there twice (two steps made the
+    /// same) the lower one shows nothing that the upper one does not.
+    pub(super) fn overlay_dirs(&self, layers: &[Held]) -> Result<Vec<PathBuf>, Error> {
+        let mut seen = BTreeSet::new();
+        let mut dirs: Vec<PathBuf> =
+            self.lowers(layers)?.into_iter().rev().map(|lower| lower.dir).filter(|dir| seen.insert(dir.clone())).collect();
+        dirs.reverse();
+        Ok(dirs)
+    }
+
     /// The layers' trees on disk, base first, each checked against its index once.
     pub(super) fn lowers(&self, layers: &[Held]) -> Result<Vec<Lower>, Error> {
         let mut chain = Chain::default();
@@ -106,7 +116,7 @@ impl<'a> Trees<'a> {
         let index = layer::extract(self.store, &blob, &held.diff_id, &dir, lowers)?;
         let dir = self.store.commit_tree(self.domain, &held.diff_id, &into)?;
         self.learn(held.diff_id, Arc::clone(&index));
-        drop(self.checked.borrow_mut().insert(held.diff_id));
+        let _new: bool = self.checked.borrow_mut().insert(held.diff_id);
         Ok((dir, index))
     }
 

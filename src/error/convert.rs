@@ -3,7 +3,7 @@
 use std::{error::Error as StdError, io};
 
 use super::{Error, Kind};
-use crate::{context, image, layer, output, registry, rootfs, sandbox, store, sys::PathError};
+use crate::{context, image, layer, output, registry, rootfs, sandbox, store, sys::PathError, tree::BadPath};
 
 /// A full disk and a full quota: `ENOSPC`, `EDQUOT`.
 const FULL: [i32; 2] = [28, 122];
@@ -75,6 +75,12 @@ impl From<context::Error> for Error {
     }
 }
 
+impl From<BadPath> for Error {
+    fn from(error: BadPath) -> Self {
+        public(Kind::Request, &error)
+    }
+}
+
 impl From<rootfs::Error> for Error {
     fn from(error: rootfs::Error) -> Self {
         let help = error.help();
@@ -82,7 +88,13 @@ impl From<rootfs::Error> for Error {
             rootfs::Error::Context(error) => Self::from(error),
             rootfs::Error::Layer(error) => Self::from(error),
             rootfs::Error::Path(error) => Self::from(error),
-            other => public(Kind::Request, &other),
+            other @ (rootfs::Error::Missing(_)
+            | rootfs::Error::Refused(_)
+            | rootfs::Error::Unresolved(_)
+            | rootfs::Error::NeedsTrees { .. }
+            | rootfs::Error::Name(_)
+            | rootfs::Error::Pattern(_)
+            | rootfs::Error::Account(_)) => public(Kind::Request, &other),
         };
         Self { help: help.or(converted.help), ..converted }
     }

@@ -50,8 +50,7 @@ pub fn read(from: &DockerfileFrom) -> Result<Text, Error> {
         }
     };
     let text = String::from_utf8(bytes).map_err(|error| {
-        let line =
-            error.as_bytes().get(..error.utf8_error().valid_up_to()).unwrap_or_default().iter().filter(|byte| **byte == b'\n').count() + 1;
+        let line = error.as_bytes().get(..error.utf8_error().valid_up_to()).unwrap_or_default().split(|byte| *byte == b'\n').count();
         Error::new(Kind::Request, format!("{name}:{line}: the Dockerfile is not UTF-8 text")).help("save it as UTF-8")
     })?;
     Ok(Text { source: Source { name, text }, path })

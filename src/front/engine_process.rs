@@ -35,6 +35,7 @@ const STACK: usize = 16 << 20;
 /// The outcome of a job: the images' manifests, which are in the store.
 type Outcome = Result<Vec<(Platform, Descriptor)>, Error>;
 
+#[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]
 fn broken(error: std::io::Error) -> Error {
     Error::new(Kind::Environment, "cannot speak to the engine").because(&error)
 }

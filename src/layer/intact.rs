@@ -34,7 +34,7 @@ fn check(root: &OwnedFd, index: &Index) -> Result<bool, PathError> {
         let at = if path.is_root() {
             root
         } else {
-            opened = dir::open_dir(&root, path.as_os_path())?;
+            opened = dir::open_dir(root, path.as_os_path())?;
             &opened
         };
         if !directory_is(at, names)? {

@@ -264,7 +264,8 @@ impl<'a> Graph<'a> {
         let numbered = || wanted.parse::<usize>().ok().filter(|index| *index < self.nodes.len());
         self.find(wanted).or_else(numbered).or_else(|| {
             let headline = format!("target stage `{wanted}` could not be found");
-            let mut diagnostic = Diagnostic { labels: Vec::new(), ..Diagnostic::error(headline, Span::default()) };
+            let last = self.nodes.last().map(|node| node.ast.span).unwrap_or_default();
+            let mut diagnostic = Diagnostic::error(headline, last).label("the last stage begins here");
             let names = self.stage_names();
             if !names.is_empty() {
                 diagnostic = diagnostic.note(format!("the file has the stages `{}`", names.join("`, `")));

@@ -31,7 +31,7 @@ pub struct Account {
     pub uid: u32,
     /// The primary group's id.
     pub gid: u32,
-    /// Supplementary groups; none when USER names a group.
+    /// The list of groups: the primary one first, as containerd has it; nothing more when USER names a group.
     pub groups: Vec<u32>,
     /// `HOME` where nothing sets it.
     pub home: Vec<u8>,
@@ -86,7 +86,7 @@ impl Accounts {
     }
 
     /// Who `USER text` runs as. A number needs no line; a user alone takes the primary group and all its groups from the
-    /// files, and group 0 if there is no line for it; with a group there are no supplementary groups.
+    /// files, and group 0 if there is no line for it; with a group there are no others.
     pub fn account(&self, text: &str) -> Result<Account, Unknown> {
         let (user, group) = halves(text)?;
         let line = match user {
@@ -100,11 +100,11 @@ impl Accounts {
             (Half::Absent | Half::Name(_), None) => 0,
         };
         let (gid, groups) = match group {
-            Half::Id(id) => (id, Vec::new()),
-            Half::Name(name) => (self.group(name)?, Vec::new()),
+            Half::Id(id) => (id, vec![id]),
+            Half::Name(name) => self.group(name).map(|gid| (gid, vec![gid]))?,
             Half::Absent => match &line {
-                Some(line) => (line.gid, self.groups_of(line.name)),
-                None => (0, Vec::new()),
+                Some(line) => (line.gid, self.groups_of(line.gid, line.name)),
+                None => (0, vec![0]),
             },
         };
         let home = line.map(|line| line.home).filter(|home| !home.is_empty()).unwrap_or(b"/").to_vec();
@@ -136,8 +136,9 @@ impl Accounts {
         found.map(|line| line.gid).ok_or_else(|| Unknown::Group(name.to_owned()))
     }
 
-    fn groups_of(&self, member: &[u8]) -> Vec<u32> {
-        let mut all: Vec<u32> = Vec::new();
+    /// The primary group, as containerd has it in the list too, and those that name the member.
+    fn groups_of(&self, primary: u32, member: &[u8]) -> Vec<u32> {
+        let mut all: Vec<u32> = vec![primary];
         for line in self.groups().filter(|line| line.members.split(|byte| *byte == b',').any(|name| name == member)) {
             // The kernel's own limit is NGROUPS_MAX, 65536.
             if all.len() < 65536 && !all.contains(&line.gid) {
@@ -210,24 +211,24 @@ mod tests {
 
     #[test]
     fn a_user_alone_has_all_its_groups_and_its_home() {
-        assert_eq!(account(""), (0, 0, vec![10], "/root".into()));
-        assert_eq!(account("root"), (0, 0, vec![10], "/root".into()));
-        assert_eq!(account("daemon"), (1, 1, vec![], "/usr/sbin".into()));
-        assert_eq!(account("bob"), (1111, 1001, vec![10, 44], "/home/john".into()));
-        assert_eq!(account("1111"), (1111, 1001, vec![10, 44], "/home/john".into()));
+        assert_eq!(account(""), (0, 0, vec![0, 10], "/root".into()));
+        assert_eq!(account("root"), (0, 0, vec![0, 10], "/root".into()));
+        assert_eq!(account("daemon"), (1, 1, vec![1], "/usr/sbin".into()));
+        assert_eq!(account("bob"), (1111, 1001, vec![1001, 10, 44], "/home/john".into()));
+        assert_eq!(account("1111"), (1111, 1001, vec![1001, 10, 44], "/home/john".into()));
     }
 
     #[test]
     fn a_number_without_a_line_has_group_zero() {
-        assert_eq!(account("1234"), (1234, 0, vec![], "/".into()));
-        assert_eq!(account("short"), (7, 7, vec![], "/".into()));
+        assert_eq!(account("1234"), (1234, 0, vec![0], "/".into()));
+        assert_eq!(account("short"), (7, 7, vec![7], "/".into()));
     }
 
     #[test]
     fn a_named_group_leaves_no_supplementary_groups() {
-        assert_eq!(account("bob:staff"), (1111, 50, vec![], "/home/john".into()));
-        assert_eq!(account("0:0"), (0, 0, vec![], "/root".into()));
-        assert_eq!(account("1234:1234"), (1234, 1234, vec![], "/".into()));
+        assert_eq!(account("bob:staff"), (1111, 50, vec![50], "/home/john".into()));
+        assert_eq!(account("0:0"), (0, 0, vec![0], "/root".into()));
+        assert_eq!(account("1234:1234"), (1234, 1234, vec![1234], "/".into()));
     }
 
     #[test]

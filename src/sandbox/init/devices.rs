@@ -24,8 +24,8 @@ const LINKS: [(&str, &str); 5] = [
     ("ptmx", "pts/ptmx"),
 ];
 
-/// Mounts it at `place`.
-pub(super) fn mount(place: &Place) -> Result<(), InitError> {
+/// Mounts it at `place`; without `shared_memory` where the step mounts something at /dev/shm itself.
+pub(super) fn mount(place: &Place, shared_memory: bool) -> Result<(), InitError> {
     let failed = |name: &str| InitError::new::<Errno>("mount", format!("/dev/{name}"));
     let flags = MountAttrFlags::MOUNT_ATTR_NOSUID;
     let dev = file_system("tmpfs", &[("mode", "0755"), ("size", "65536k")], flags).map_err(failed(""))?;
@@ -38,7 +38,9 @@ pub(super) fn mount(place: &Place) -> Result<(), InitError> {
     }
     within(&dev, "pts", terminals).map_err(failed("pts"))?;
     let quiet = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOEXEC;
-    within(&dev, "shm", || file_system("tmpfs", &[("mode", "1777"), ("size", "65536k")], quiet)).map_err(failed("shm"))?;
+    if shared_memory {
+        within(&dev, "shm", || file_system("tmpfs", &[("mode", "1777"), ("size", "65536k")], quiet)).map_err(failed("shm"))?;
+    }
     match within(&dev, "mqueue", || file_system("mqueue", &[], quiet)) {
         // A kernel may be without.
         Ok(()) | Err(Errno::NODEV) => Ok(()),

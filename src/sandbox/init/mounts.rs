@@ -41,7 +41,7 @@ pub(super) fn complete(root: &OwnedFd, orders: &Orders, blobs: &Blobs, passed: V
         let place = Place::find(root, &fixed(path)?, Links::Refuse, Missing::Make(Shape::Directory, &mut made))?;
         match mount {
             0 => kernel::mount_proc(&place, &stage, orders.host_root)?,
-            1 => devices::mount(&place)?,
+            1 => devices::mount(&place, !orders.mounts.iter().any(|order| order.target.as_bytes() == b"dev/shm"))?,
             _ => kernel::mount_sys(&place, &stage, orders.network == Network::None)?,
         }
     }
@@ -67,8 +67,8 @@ fn source(order: &Order, stage: &Stage<'_>, files: &Files, blobs: &Blobs) -> Res
         Source::Tmpfs(size) => {
             let size = size.map(|bytes| bytes.to_string());
             let options: Vec<(&str, &str)> = size.iter().map(|bytes| ("size", bytes.as_str())).collect();
-            let flags = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
-            file_system("tmpfs", &options, flags).map_err(failed)
+            // BuildKit's options; devices cannot be made in a user namespace anyway.
+            file_system("tmpfs", &options, MountAttrFlags::MOUNT_ATTR_NOSUID).map_err(failed)
         }
         Source::File { bytes, mode, uid, gid } => {
             let owner = Owner { mode: *mode, uid: *uid, gid: *gid };
@@ -169,6 +169,7 @@ impl Files {
 pub(super) fn file_system(kind: &str, options: &[(&str, &str)], flags: MountAttrFlags) -> Result<OwnedFd, Errno> {
     use rustix::mount::{fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen};
     let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_set_string(context.as_fd(), "source", kind)?;
     for (key, value) in options {
         match *value {
             "" => fsconfig_set_flag(context.as_fd(), *key)?,
