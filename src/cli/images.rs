@@ -102,7 +102,8 @@ fn as_table(rows: &[Row], columns: Columns) -> String {
             continue;
         }
         let tag = name.tag.clone().unwrap_or_else(|| "<none>".into());
-        let familiar = Reference { tag: None, digest: None, ..name.clone() }.familiar();
+        let familiar = name.familiar();
+        let familiar = familiar.strip_suffix(&format!(":{tag}")).unwrap_or(&familiar).to_owned();
         let mut row = vec![familiar, tag];
         if columns.digests {
             row.push(target.digest.to_string());

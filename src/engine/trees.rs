@@ -76,14 +76,9 @@ impl<'a> Trees<'a> {
         }
     }
 
-    /// The trees of layers as an overlay takes them. It takes none twice; of a layer that is there twice (two steps made the
-    /// same) the lower one shows nothing that the upper one does not.
+    /// The directories of the layers' trees, base first.
     pub(super) fn overlay_dirs(&self, layers: &[Held]) -> Result<Vec<PathBuf>, Error> {
-        let mut seen = BTreeSet::new();
-        let mut dirs: Vec<PathBuf> =
-            self.lowers(layers)?.into_iter().rev().map(|lower| lower.dir).filter(|dir| seen.insert(dir.clone())).collect();
-        dirs.reverse();
-        Ok(dirs)
+        Ok(self.lowers(layers)?.into_iter().map(|lower| lower.dir).collect())
     }
 
     /// The layers' trees on disk, base first, each checked against its index once.

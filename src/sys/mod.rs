@@ -13,7 +13,8 @@ mod spawn;
 pub use clock::now;
 pub use error::PathError;
 pub use namespace::{
-    child_signals, leave_session_keyring, own_program, raise_loopback, set_hostname, set_mount_attributes, unshare_user_and_mounts,
+    child_signals, leave_session_keyring, own_program, raise_loopback, set_hostname, set_mount_attributes, unshare_mounts,
+    unshare_user_and_mounts,
 };
 pub use poll::is_ready;
 pub use spawn::{Child, Launch, Namespaces, Program, Stage, as_standard, inherited_fd};

@@ -39,6 +39,15 @@ pub fn unshare_user_and_mounts() -> io::Result<()> {
     }
 }
 
+/// Leaves for a new mount namespace.
+pub fn unshare_mounts() -> io::Result<()> {
+    // SAFETY: a plain number; the table of fds stays shared with nobody.
+    match unsafe { libc::unshare(libc::CLONE_NEWNS) } {
+        -1 => Err(io::Error::last_os_error()),
+        _ => Ok(()),
+    }
+}
+
 /// Brings `lo` up in the network namespace of this process.
 pub fn raise_loopback() -> io::Result<()> {
     let socket = rustix::net::socket_with(

@@ -13,6 +13,7 @@
 //!
 //! Source: `user_namespaces(7)`, newuidmap(1), subuid(5).
 
+mod chroot;
 mod error;
 mod maps;
 
@@ -161,7 +162,7 @@ pub fn become_engine() -> Result<Entered, EnterError> {
 fn enter(socket: &OwnedFd) -> Result<Entered, EnterError> {
     let at = |tried: Tried| move |errno: rustix::io::Errno| EnterError::new(tried, &io::Error::from(errno));
     // Refused to a process with several threads.
-    sys::unshare_user_and_mounts().map_err(|error| EnterError::new(Tried::Unshare, &error))?;
+    unshare().map_err(|error| EnterError::new(Tried::Unshare, &error))?;
     say(socket, &Word::Unshared).map_err(|error| EnterError::new(Tried::Start, &error))?;
     let word = hear(socket).map_err(|error| EnterError::new(Tried::Start, &error))?;
     let Word::Mapped { fds } = word else { return Err(EnterError::new(Tried::Start, &io::ErrorKind::InvalidData.into())) };
@@ -181,6 +182,18 @@ fn enter(socket: &OwnedFd) -> Result<Entered, EnterError> {
     sys::leave_session_keyring().ok();
     let fds = (SOCKET + 1..).take(usize::from(fds)).map(sys::inherited_fd).collect::<io::Result<Vec<_>>>();
     Ok(Entered { domain: domain()?, fds: fds.map_err(|error| EnterError::new(Tried::Start, &error))? })
+}
+
+/// A user and a mount namespace; out of a chroot first, if root is in one.
+fn unshare() -> io::Result<()> {
+    match sys::unshare_user_and_mounts() {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied && rustix::process::geteuid().is_root() => {
+            // If that is refused as well, the first answer is the one that says why.
+            chroot::leave().map_err(|_no_chroot| error)?;
+            sys::unshare_user_and_mounts()
+        }
+        result => result,
+    }
 }
 
 fn domain() -> Result<Domain, EnterError> {
