@@ -18,7 +18,7 @@ use crate::{
     image::{self, BaseParts, Image},
     layer::Compression,
     oci::{DiffId, Platform},
-    plan::{Action, Plan, Stage, StageId, Start, Step},
+    plan::{Action, Epoch, Plan, Stage, StageId, Start, Step},
     store::Store,
 };
 
@@ -101,10 +101,30 @@ pub(super) fn end(site: &Site<'_>, plan: &Plan, stage: StageId) -> Option<Snapsh
 }
 
 fn finish(site: &Site<'_>, plan: &Plan) -> Result<Image, Error> {
-    let state = end(site, plan, plan.target).unwrap_or_default();
+    let mut state = end(site, plan, plan.target).unwrap_or_default();
+    if let Some(epoch) = epoch(plan)? {
+        for (_, _, created) in state.items.iter_mut().filter_map(|item| item.layer.as_mut()) {
+            created.clone_from(&epoch);
+        }
+    }
     let config = plan.stages.get(plan.target.0).map(|stage| stage.config.clone()).unwrap_or_default();
     let base = state.base.as_ref().map(|base| BaseParts { config: &base.config, layers: &base.layers });
     image::assemble(site.store, base, config, &state.items, &plan.platform).map_err(Error::from)
+}
+
+/// The time that `SOURCE_DATE_EPOCH` gives the image and the lines of its history; the layers stay as they were made.
+fn epoch(plan: &Plan) -> Result<Option<String>, Error> {
+    let seconds = match &plan.epoch {
+        None => return Ok(None),
+        Some(Epoch::Seconds(seconds)) => *seconds,
+        Some(Epoch::Context | Epoch::Named(_)) => {
+            let error = Error::new(Kind::Request, "lapstrake cannot take SOURCE_DATE_EPOCH from a context");
+            return Err(error.help("give it as seconds since 1970: `--build-arg SOURCE_DATE_EPOCH=$(git log -1 --format=%ct)`"));
+        }
+    };
+    let time = jiff::Timestamp::from_second(seconds)
+        .map_err(|error| Error::new(Kind::Request, "SOURCE_DATE_EPOCH is out of range").because(&error))?;
+    Ok(Some(time.to_string()))
 }
 
 impl Site<'_> {

@@ -21,7 +21,7 @@ use crate::{
     error::{Error, Kind},
     layer,
     oci::DiffId,
-    plan::{NetworkMode, Run},
+    plan::{NetworkMode, Run, Security},
     rootfs::account::Account,
     sandbox::{self, MountSource, Network, Overlay, Spec, Status},
     tree::{Chain, TreePath},
@@ -32,6 +32,7 @@ const HOSTNAME: &str = "buildkitsandbox";
 
 /// Runs the step unless its result is known.
 pub(super) fn run(site: &Site<'_>, at: At<'_>, before: &Snapshot, run: &Run) -> Result<(Outcome, How), Error> {
+    refuse(at, run)?;
     let selected = mounts::select(site, at, run)?;
     let mut recipe = Recipe::run(at, before, &site.job.plan.platform, run);
     for each in &selected {
@@ -40,6 +41,16 @@ pub(super) fn run(site: &Site<'_>, at: At<'_>, before: &Snapshot, run: &Run) -> 
         }
     }
     site.cached_or_made(at, &recipe, || make(site, at, before, run, &selected))
+}
+
+/// What the engine cannot do, at its place.
+fn refuse(at: At<'_>, run: &Run) -> Result<(), Error> {
+    let (headline, help) = match (run.security, run.devices.first()) {
+        (Security::Insecure, _) => ("lapstrake runs no step without its sandbox: `--security=insecure`".to_owned(), "leave the flag out"),
+        (Security::Sandbox, Some(device)) => (format!("lapstrake cannot give a step the device `{}`", device.name), "leave `--device` out"),
+        (Security::Sandbox, None) => return Ok(()),
+    };
+    Err(Error::at(Kind::Request, vec![Diagnostic::error(headline, at.step.span).label("asked for here").help(help)]))
 }
 
 /// The directories that one run needs.

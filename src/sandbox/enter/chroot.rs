@@ -6,7 +6,7 @@
 use std::os::fd::AsFd as _;
 
 use rustix::{
-    fs::{CWD, Mode, OFlags},
+    fs::{Mode, OFlags},
     io::Result,
     mount::{MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags},
     thread::LinkNameSpaceType,

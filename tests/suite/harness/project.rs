@@ -16,7 +16,7 @@ use std::{
 use super::{am_root, busybox_layout};
 
 /// How long a program may take: installing packages on a busy machine is the longest.
-const LONGEST: Duration = Duration::from_secs(300);
+const LONGEST: Duration = Duration::from_mins(5);
 
 /// A fresh directory: `ctx` is the context, `store` the store, `home` the home. Nothing of the machine's or the
 /// user's environment reaches the program.
