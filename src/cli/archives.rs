@@ -2,11 +2,11 @@
 
 use std::{
     fs::File,
-    io::{self, Read, Write as _},
+    io::{self, Read},
     path::Path,
 };
 
-use super::{Failure, images, surroundings::Surroundings};
+use super::{Failure, images, report, surroundings::Surroundings};
 use crate::{
     dockerfile,
     error::{Error, Kind},
@@ -29,7 +29,6 @@ pub(super) fn load(around: &Surroundings, input: Option<&Path>, tag: Option<&str
             .help("leave it out, and give names with `lapstrake tag`")
             .into());
     }
-    let mut out = io::stdout().lock();
     for each in &loaded {
         let image = image::read(&store, &each.target, &Platform::host())?;
         let names: Vec<Reference> = name.iter().cloned().chain(each.names.iter().filter(|_| name.is_none()).cloned()).collect();
@@ -37,7 +36,7 @@ pub(super) fn load(around: &Surroundings, input: Option<&Path>, tag: Option<&str
             store.put_ref(name, &each.target)?;
         }
         let text = if quiet { image.config_digest.to_string() } else { said(each, &names) };
-        writeln!(out, "{text}").map_err(|error| unwritable(&error))?;
+        report::print(&format!("{text}\n"))?;
     }
     Ok(())
 }
@@ -49,10 +48,6 @@ fn said(loaded: &Loaded, names: &[Reference]) -> String {
     } else {
         format!("loaded {} {}", names.join(" "), loaded.target.digest)
     }
-}
-
-fn unwritable(error: &io::Error) -> Error {
-    Error::new(Kind::Environment, "cannot write to standard output").because(error)
 }
 
 /// Makes an image of a root file system.
@@ -68,7 +63,7 @@ pub(super) fn import(around: &Surroundings, file: &Path, name: &str, changes: &[
     };
     let image = image::import(&store, &mut stream, &file.display().to_string(), config, created(file))?;
     store.put_ref(&name, &image.manifest)?;
-    writeln!(io::stdout(), "{} {}", name.familiar(), image.manifest.digest).map_err(|error| unwritable(&error).into())
+    Ok(report::print(&format!("{} {}\n", name.familiar(), image.manifest.digest))?)
 }
 
 /// The image is as old as the tar that it is made of, so that the same tar gives the same image.

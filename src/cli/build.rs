@@ -72,8 +72,11 @@ fn finish(args: &Build, form: Form, built: &Built) -> Result<(), Error> {
         write_whole(path, &metadata(args, image)?)?;
     }
     if args.quiet {
-        let printed = writeln!(io::stdout(), "{}", image.config_digest);
-        printed.map_err(|error| Error::new(Kind::Environment, "cannot write to standard output").because(&error))?;
+        report::print(&format!(
+            "{}
+",
+            image.config_digest
+        ))?;
     }
     if form == Form::Plain {
         let _lost_terminal = writeln!(io::stderr(), "built {} in {}", image.manifest.digest, built.places.join(", "));

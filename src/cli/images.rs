@@ -1,8 +1,6 @@
 //! `lapstrake images` and `tag`.
 
-use std::io::{self, Write as _};
-
-use super::{Failure, surroundings::Surroundings};
+use super::{Failure, report, surroundings::Surroundings};
 use crate::{
     error::{Error, Kind},
     image::{self, Image},
@@ -59,8 +57,7 @@ pub(super) fn list(around: &Surroundings, columns: Columns) -> Result<(), Failur
         })
         .collect();
     let text = if columns.json { as_json(&rows)? } else { as_table(&rows, columns) };
-    let written = io::stdout().lock().write_all(text.as_bytes());
-    written.map_err(|error| Error::new(Kind::Environment, "cannot write to standard output").because(&error).into())
+    Ok(report::print(&text)?)
 }
 
 type Row = (Reference, crate::oci::Descriptor, Option<Image>);

@@ -8,7 +8,7 @@ use std::{
 use super::progress::visible;
 use crate::{
     diag::{self, Diagnostic, Source},
-    error::Error,
+    error::{Error, Kind},
 };
 
 /// Shows an error: its places in order, or its headline with what lies beneath it. Returns its exit code.
@@ -31,6 +31,12 @@ pub(super) fn error(error: &Error, source: Option<&Source>) -> ExitCode {
     // A terminal that is gone cannot be told.
     let _lost_terminal = io::stderr().lock().write_all(text.as_bytes());
     ExitCode::from(error.kind.exit_code())
+}
+
+/// Writes to standard output: what a command was asked for, and nothing else.
+pub(super) fn print(text: &str) -> Result<(), Error> {
+    let written = io::stdout().lock().write_all(text.as_bytes());
+    written.map_err(|error| Error::new(Kind::Environment, "cannot write to standard output").because(&error))
 }
 
 /// Shows a warning.

@@ -2,11 +2,14 @@
 
 use std::{
     collections::BTreeMap,
-    io::Read as _,
     path::{Path, PathBuf},
 };
 
-use super::{args::Build, output_spec, surroundings::variable};
+use super::{
+    args::Build,
+    output_spec,
+    surroundings::{stdin, variable},
+};
 use crate::{
     error::{Error, Kind},
     front::{DockerfileFrom, NamedContext, Request, Secret, Sink, SinkKind},
@@ -88,13 +91,6 @@ fn without_userinfo(url: &str) -> String {
         }
         _ => url.to_owned(),
     }
-}
-
-fn stdin() -> Result<Vec<u8>, Error> {
-    let mut bytes = Vec::new();
-    let read = std::io::stdin().lock().take(16 << 20).read_to_end(&mut bytes);
-    read.map_err(|error| Error::new(Kind::Environment, "cannot read standard input").because(&error))?;
-    Ok(bytes)
 }
 
 /// Is it a tar, plain or compressed?

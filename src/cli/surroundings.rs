@@ -2,6 +2,7 @@
 
 use std::{
     ffi::OsString,
+    io::Read as _,
     path::{Path, PathBuf},
 };
 
@@ -53,6 +54,13 @@ impl Surroundings {
 #[expect(clippy::disallowed_methods, reason = "the command line is the room that reads the environment")]
 pub(super) fn variable(name: &str) -> Option<OsString> {
     std::env::var_os(name).filter(|value| !value.is_empty())
+}
+
+/// All of standard input, up to the size that a Dockerfile may have.
+pub(super) fn stdin() -> Result<Vec<u8>, Error> {
+    let mut bytes = Vec::new();
+    let read = std::io::stdin().lock().take(16 << 20).read_to_end(&mut bytes);
+    read.map(|_length| bytes).map_err(|error| Error::new(Kind::Environment, "cannot read standard input").because(&error))
 }
 
 fn default_config(config: Option<OsString>, home: Option<OsString>) -> Option<PathBuf> {

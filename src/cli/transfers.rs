@@ -1,10 +1,11 @@
 //! `lapstrake pull` and `push`.
 
-use std::io::{self, Write as _};
+use std::io;
 
 use super::{
     Failure, images,
     progress::{Form, Progress},
+    report,
     surroundings::Surroundings,
 };
 use crate::{
@@ -20,8 +21,10 @@ fn progress(quiet: bool) -> Progress<io::Stderr> {
 /// The last line: name and digest.
 fn say(name: &Reference, target: &Descriptor, quiet: bool) -> Result<(), Failure> {
     let text = if quiet { target.digest.to_string() } else { format!("{name} {}", target.digest) };
-    writeln!(io::stdout(), "{text}")
-        .map_err(|error| Error::new(Kind::Environment, "cannot write to standard output").because(&error).into())
+    Ok(report::print(&format!(
+        "{text}
+"
+    ))?)
 }
 
 /// Fetches an image into the store.

@@ -51,7 +51,7 @@ impl Recipe {
             .with("--link", [u8::from(copy.link)])
             .with("--parents", [u8::from(copy.parents)])
             .with("--unpack", [copy.unpack.map_or(2, u8::from)])
-            .with("number of sources", copy.sources.len().to_string());
+            .with("sources", copy.sources.len().to_string());
         for pattern in &copy.exclude {
             recipe = recipe.with("--exclude", pattern);
         }
@@ -65,7 +65,7 @@ impl Recipe {
 
     /// RUN, without the contents of its mounts.
     pub(super) fn run(at: At<'_>, before: &Snapshot, platform: &Platform, run: &Run) -> Self {
-        let mut recipe = Self::new(at, "RUN", before, platform).with("number of words", run.argv.len().to_string());
+        let mut recipe = Self::new(at, "RUN", before, platform).with("command", run.argv.len().to_string());
         for word in &run.argv {
             recipe = recipe.with("command", word);
         }
