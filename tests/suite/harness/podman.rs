@@ -13,6 +13,8 @@ use super::{Ran, am_root, need, need_all, output_of};
 pub(crate) struct Podman {
     program: PathBuf,
     dir: PathBuf,
+    /// Away from the project: podman refuses a path of more than 50 bytes.
+    runroot: tempfile::TempDir,
 }
 
 impl Podman {
@@ -27,7 +29,8 @@ impl Podman {
             fs::create_dir_all(dir.join(name)).unwrap();
         }
         fs::set_permissions(dir.join("run"), fs::Permissions::from_mode(0o700)).unwrap();
-        Some(Self { program, dir: dir.to_owned() })
+        let runroot = tempfile::Builder::new().prefix("podman-").tempdir_in("/tmp").unwrap();
+        Some(Self { program, dir: dir.to_owned(), runroot })
     }
 
     /// With its global options.
@@ -35,7 +38,7 @@ impl Podman {
         let mut command = Command::new(&self.program);
         command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("HOME", self.dir.join("home"));
         command.env("XDG_RUNTIME_DIR", self.dir.join("run")).env("TMPDIR", self.dir.join("tmp")).current_dir(&self.dir);
-        command.arg("--root").arg(self.dir.join("root")).arg("--runroot").arg(self.dir.join("runroot"));
+        command.arg("--root").arg(self.dir.join("root")).arg("--runroot").arg(self.runroot.path());
         // The options that make it run without systemd, overlay and raised limits.
         command.args(["--storage-driver", "vfs", "--runtime", "runc", "--cgroup-manager", "cgroupfs", "--events-backend", "none"]);
         command.args(args);
