@@ -134,9 +134,11 @@ impl Site<'_> {
         self.front.event(Event::Started { step: at.number });
         let result = match &at.step.action {
             Action::Metadata => Ok((before.with_line(&at.step.history), How::Done)),
-            Action::Workdir { path, user } => copying::workdir(self, at, &before, path, user).map(|made| self.layered(at, before, made)),
-            Action::Copy(copy) => copying::copy(self, at, &before, copy).map(|made| self.layered(at, before, made)),
-            Action::Run(run) => running::run(self, at, &before, run).map(|made| self.layered(at, before, made)),
+            Action::Workdir { path, user } => {
+                copying::workdir(self, at, &before, path, user).and_then(|made| self.layered(at, before, made))
+            }
+            Action::Copy(copy) => copying::copy(self, at, &before, copy).and_then(|made| self.layered(at, before, made)),
+            Action::Run(run) => running::run(self, at, &before, run).and_then(|made| self.layered(at, before, made)),
         };
         let how = result.as_ref().map_or(How::Failed, |(_, how)| *how);
         let millis = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -144,12 +146,15 @@ impl Site<'_> {
         result.map(|(after, _)| after)
     }
 
-    fn layered(&self, at: At<'_>, before: Snapshot, (outcome, how): (Outcome, How)) -> (Snapshot, How) {
+    fn layered(&self, at: At<'_>, before: Snapshot, (outcome, how): (Outcome, How)) -> Result<(Snapshot, How), Error> {
         let blob =
             self.store.layer_blob(&outcome.diff_id, &self.job.compression.id()).or_else(|| self.store.any_layer_blob(&outcome.diff_id));
-        // A layer that was found in the cache, or just made, has a blob: `cached` and `make` checked it.
-        let blob = blob.unwrap_or_else(|| crate::oci::Descriptor::new(crate::oci::media_type::LAYER, outcome.diff_id.0, 0));
-        (before.with_layer(&at.step.history, outcome.diff_id, blob, outcome.created), how)
+        let Some(blob) = blob else {
+            let error =
+                Error::new(Kind::Environment, format!("the layer {} went missing from the store during the build", outcome.diff_id));
+            return Err(error.help("build again; its step will be done anew"));
+        };
+        Ok((before.with_layer(&at.step.history, outcome.diff_id, blob, outcome.created), how))
     }
 
     /// The recorded outcome of a recipe, if its layer is still there.

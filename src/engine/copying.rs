@@ -12,7 +12,6 @@ use super::{
 use crate::{
     cache::Outcome,
     context::{self, Context},
-    diag::Diagnostic,
     error::{Error, Kind},
     layer,
     oci::DiffId,
@@ -74,8 +73,7 @@ fn refuse(at: At<'_>, copy: &Copy) -> Result<(), Error> {
             }
             CopySource::Path(_) | CopySource::Inline(_) => continue,
         };
-        let span = at.step.parts.get(&format!("source {number}")).copied().unwrap_or(at.step.span);
-        return Err(Error::at(Kind::Request, vec![Diagnostic::error(what, span).label("this source").help(help)]));
+        return Err(fault::refused(at.step, &format!("source {number}"), what, help));
     }
     Ok(())
 }

@@ -1,6 +1,10 @@
 //! The place of an error: a part of a step.
 
-use crate::{diag::Diagnostic, error::Error, plan::Step};
+use crate::{
+    diag::Diagnostic,
+    error::{Error, Kind},
+    plan::Step,
+};
 
 /// Gives an error the place of a step's part: its headline moves to the diagnostic there.
 pub(super) fn at(error: impl Into<Error>, step: &Step, part: &str, label: &str) -> Error {
@@ -17,4 +21,9 @@ pub(super) fn at(error: impl Into<Error>, step: &Step, part: &str, label: &str) 
     let mut place = Diagnostic::error(headline, span).label(label);
     place.help = error.help;
     Error::at(error.kind, vec![place])
+}
+
+/// What a step asks for and cannot have, at the part that asks for it.
+pub(super) fn refused(step: &Step, part: &str, headline: impl Into<String>, help: impl Into<String>) -> Error {
+    at(Error::new(Kind::Request, headline).help(help), step, part, "asked for here")
 }

@@ -12,7 +12,6 @@ use super::{
 };
 use crate::{
     cache::{self, Fields, Outcome},
-    diag::Diagnostic,
     error::{Error, Kind},
     layer,
     plan::{Mount, MountKind, Origin, Run, Sharing},
@@ -73,8 +72,7 @@ fn place(error: Error, at: At<'_>, number: usize) -> Error {
 }
 
 fn refused(at: At<'_>, number: usize, headline: &str, help: &str) -> Error {
-    let span = at.step.parts.get(&format!("mount {number}")).copied().unwrap_or(at.step.span);
-    Error::at(Kind::Request, vec![Diagnostic::error(headline, span).label("asked for here").help(help)])
+    fault::refused(at.step, &format!("mount {number}"), headline, help)
 }
 
 /// Makes everything ready to be mounted; `scratch` is the step's own directory.

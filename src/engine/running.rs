@@ -50,21 +50,21 @@ fn refuse(at: At<'_>, run: &Run) -> Result<(), Error> {
         (Security::Sandbox, Some(device)) => (format!("lapstrake cannot give a step the device `{}`", device.name), "leave `--device` out"),
         (Security::Sandbox, None) => return Ok(()),
     };
-    Err(Error::at(Kind::Request, vec![Diagnostic::error(headline, at.step.span).label("asked for here").help(help)]))
+    Err(fault::refused(at.step, "", headline, help))
 }
 
 /// The directories that one run needs.
-struct Rooms {
+struct Dirs {
     upper: PathBuf,
     work: PathBuf,
 }
 
-impl Rooms {
+impl Dirs {
     fn make(scratch: &Path) -> Result<Self, Error> {
-        let rooms = Self { upper: scratch.join("upper"), work: scratch.join("work") };
-        drop(crate::sys::dir::make_root(&rooms.upper)?);
-        drop(crate::sys::dir::make_root(&rooms.work)?);
-        Ok(rooms)
+        let dirs = Self { upper: scratch.join("upper"), work: scratch.join("work") };
+        drop(crate::sys::dir::make_root(&dirs.upper)?);
+        drop(crate::sys::dir::make_root(&dirs.work)?);
+        Ok(dirs)
     }
 }
 
@@ -73,10 +73,10 @@ fn make(site: &Site<'_>, at: At<'_>, before: &Snapshot, run: &Run, selected: &[m
     let chain = site.trees.chain(&before.layers)?;
     let account = Account::of(&chain, &run.user).map_err(|error| fault::at(error, at.step, "user", "this step runs as that user"))?;
     let scratch = site.store.scratch()?;
-    let rooms = Rooms::make(scratch.path())?;
+    let dirs = Dirs::make(scratch.path())?;
     let prepared = mounts::prepare(site, at, selected, scratch.path())?;
     site.go_on()?;
-    let spec = spec(site, run, lowers, &rooms, &account, prepared)?;
+    let spec = spec(site, run, lowers, &dirs, &account, prepared)?;
     let mut output = |stream, bytes: &[u8]| site.front.event(Event::Output { step: at.number, stream, bytes: bytes.to_vec() });
     let cancel = site
         .front
@@ -85,21 +85,21 @@ fn make(site: &Site<'_>, at: At<'_>, before: &Snapshot, run: &Run, selected: &[m
         .map_err(|error| Error::new(Kind::Environment, "cannot duplicate the lifeline").because(&error))?;
     let finished = sandbox::run(spec, &cancel, &mut output).map_err(|error| fault::at(error, at.step, "", "needed for this step"))?;
     verdict(at, finished.status)?;
-    keep(site, &chain, &rooms, &finished.stubs)
+    keep(site, &chain, &dirs, &finished.stubs)
 }
 
 /// Makes a layer and a tree of what the step left.
-fn keep(site: &Site<'_>, chain: &Chain, rooms: &Rooms, stubs: &[TreePath]) -> Result<DiffId, Error> {
-    let upper: Arc<OwnedFd> = Arc::new(crate::sys::dir::open_root(&rooms.upper)?);
+fn keep(site: &Site<'_>, chain: &Chain, dirs: &Dirs, stubs: &[TreePath]) -> Result<DiffId, Error> {
+    let upper: Arc<OwnedFd> = Arc::new(crate::sys::dir::open_root(&dirs.upper)?);
     let changes = layer::diff(&upper, chain, stubs)?;
     let made = layer::write(site.store, &changes, chain, site.compression())?;
     layer::seal(&upper, &made, stubs)?;
     site.trees.learn(made.diff_id, Arc::clone(&made.index));
-    site.trees.adopt(made.diff_id, &rooms.upper)?;
+    site.trees.adopt(made.diff_id, &dirs.upper)?;
     Ok(made.diff_id)
 }
 
-fn spec(site: &Site<'_>, run: &Run, lowers: Vec<PathBuf>, rooms: &Rooms, account: &Account, prepared: Prepared) -> Result<Spec, Error> {
+fn spec(site: &Site<'_>, run: &Run, lowers: Vec<PathBuf>, dirs: &Dirs, account: &Account, prepared: Prepared) -> Result<Spec, Error> {
     let text = |(name, value): &(String, String)| OsString::from(format!("{name}={value}"));
     let mut env: Vec<OsString> = run.env.iter().map(text).collect();
     env.extend(run.proxy.iter().filter(|(name, _)| !run.env.iter().any(|(have, _)| have == name)).map(text));
@@ -121,7 +121,7 @@ fn spec(site: &Site<'_>, run: &Run, lowers: Vec<PathBuf>, rooms: &Rooms, account
         env,
         cwd,
         user: sandbox::User { uid: account.uid, gid: account.gid, groups: account.groups.clone() },
-        root: Overlay { lowers, upper: rooms.upper.clone(), work: rooms.work.clone() },
+        root: Overlay { lowers, upper: dirs.upper.clone(), work: dirs.work.clone() },
         network: if run.network == NetworkMode::None { Network::None } else { Network::Host },
         hostname: HOSTNAME.into(),
         mounts,

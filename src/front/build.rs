@@ -93,8 +93,9 @@ pub fn build(
     let built = engine_process::run(&job, &answers, session.cancel, event)?;
     let mut images = Vec::new();
     for (platform, manifest) in built {
-        let image = image::read(session.store, &manifest, &platform)?;
-        images.push((platform, image));
+        let read = image::read(session.store, &manifest, &platform)?;
+        let base_layers = read.layers.iter().take_while(|layer| sources.contains_key(&layer.digest)).count();
+        images.push((platform, Image { base_layers, ..read }));
     }
     let places = deliver(request, session, &sources, &images, event, stdout)?;
     Ok(Built { images, places })
