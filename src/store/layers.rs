@@ -82,7 +82,11 @@ fn bound(layer: &DiffId, name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{oci::Digest, store::tests::store};
+    use crate::{
+        oci::Digest,
+        store::tests::store,
+        tree::{IndexBuilder, Row, TreePath},
+    };
 
     #[test]
     fn a_layers_blob_is_remembered_while_the_blob_is_there() {
@@ -106,7 +110,11 @@ mod tests {
         let (_dir, store) = store();
         let layer = DiffId(Digest::of(b"tar"));
         let other = DiffId(Digest::of(b"other"));
-        store.put_index(&layer, &Index::default()).unwrap();
+        let mut rows = IndexBuilder::default();
+        rows.put(TreePath::parse(b"gone").unwrap(), Row::Whiteout);
+        let index = rows.finish();
+        store.put_index(&layer, &index).unwrap();
+        assert_eq!(store.index(&layer).unwrap(), Some(index));
         fs::copy(store.index_path(&layer), store.index_path(&other)).unwrap();
         assert_eq!(store.index(&other).unwrap(), None);
         assert!(!store.index_path(&other).exists());

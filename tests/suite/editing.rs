@@ -35,7 +35,8 @@ fn a_record_never_holds_bytes_that_its_key_does_not_say() {
                 fs::write(two.with_extension("new"), content(edition % 5)).unwrap();
                 fs::rename(two.with_extension("new"), &two).unwrap();
                 edition += 1;
-                std::thread::sleep(std::time::Duration::from_millis(3));
+                // Sometimes long enough for a build, mostly not.
+                std::thread::sleep(std::time::Duration::from_millis(if edition.is_multiple_of(8) { 150 } else { 3 }));
             }
         });
         let built = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
@@ -49,7 +50,8 @@ fn a_record_never_holds_bytes_that_its_key_does_not_say() {
                 } else {
                     // Edited too often in between: an error that names the file, and nothing recorded.
                     assert!(matches!(ran.code, Some(1 | 4)), "{:?}", ran.code);
-                    let _failed = ran.says(&["data/", "changed while"]);
+                    let told = ran.stderr.contains("changed while") || ran.stderr.contains("No such file");
+                    assert!(told && ran.stderr.contains("`data/"), "{}", ran.stderr);
                 }
                 let _removed = fs::remove_dir_all(project.path(&format!("image{round}")));
             }
@@ -59,6 +61,8 @@ fn a_record_never_holds_bytes_that_its_key_does_not_say() {
             std::panic::resume_unwind(panic);
         }
     });
+    println!("{} of {} builds came through", results.len(), rounds());
+    assert!(!results.is_empty(), "no build came through: nothing was tested");
     // Nobody edits now: what the cache says of each edition is what a build without a cache makes.
     for edition in 0..5 {
         fs::write(&one, content(edition)).unwrap();
