@@ -50,12 +50,22 @@ impl<'a> Trees<'a> {
         if let Some(index) = self.indexes.borrow().get(&held.diff_id) {
             return Ok(Arc::clone(index));
         }
-        let index = match self.store.index(&held.diff_id)? {
-            Some(index) => Arc::new(index),
-            None => layer::index(self.store, &self.blob(held)?, &held.diff_id, below)?,
+        let index = if let Some(index) = self.store.index(&held.diff_id)? {
+            Arc::new(index)
+        } else {
+            let blob = self.blob(held)?;
+            layer::index(self.store, &blob, &held.diff_id, below).inspect_err(|_refused| self.remove_damaged(&blob))?
         };
         self.learn(held.diff_id, Arc::clone(&index));
         Ok(index)
+    }
+
+    /// Reads a blob to its end: the store removes one that is not what it should be.
+    fn remove_damaged(&self, blob: &Descriptor) {
+        if let Ok(Some(reader)) = self.store.open_blob(blob) {
+            // A damaged one is gone with this.
+            let _damaged = reader.finish();
+        }
     }
 
     /// A blob of the layer that is in the store: its own, another form of the same tar, or fetched.
@@ -108,7 +118,7 @@ impl<'a> Trees<'a> {
         let scratch = self.store.scratch()?;
         let into = scratch.path().join("tree");
         let dir = crate::sys::dir::make_root(&into)?;
-        let index = layer::extract(self.store, &blob, &held.diff_id, &dir, lowers)?;
+        let index = layer::extract(self.store, &blob, &held.diff_id, &dir, lowers).inspect_err(|_refused| self.remove_damaged(&blob))?;
         let dir = self.store.commit_tree(self.domain, &held.diff_id, &into)?;
         self.learn(held.diff_id, Arc::clone(&index));
         let _new: bool = self.checked.borrow_mut().insert(held.diff_id);

@@ -44,7 +44,8 @@ impl From<layer::Error> for Error {
             layer::Error::BadLayer { .. } => (Kind::Request, Some("pull or make the image again")),
         };
         let public = public(kind, &error);
-        Self { help: public.help.or(help.map(str::to_owned)), ..public }
+        let spoiled = matches!(error, layer::Error::BadLayer { .. });
+        Self { help: public.help.or(help.map(str::to_owned)), spoiled, ..public }
     }
 }
 
@@ -56,7 +57,16 @@ impl From<image::Error> for Error {
 
 impl From<output::Error> for Error {
     fn from(error: output::Error) -> Self {
-        public(error.kind(), &error)
+        let spoiled = match &error {
+            output::Error::Blob { .. } | output::Error::Missing(_) | output::Error::Layer(layer::Error::BadLayer { .. }) => true,
+            output::Error::Path(_)
+            | output::Error::Store(_)
+            | output::Error::Image(_)
+            | output::Error::Layer(_)
+            | output::Error::Stream(_)
+            | output::Error::Dest { .. } => false,
+        };
+        Self { spoiled, ..public(error.kind(), &error) }
     }
 }
 

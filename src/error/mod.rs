@@ -53,12 +53,14 @@ pub struct Error {
     pub places: Vec<Diagnostic>,
     /// One thing to do.
     pub help: Option<String>,
+    /// Something of the store was damaged, and is gone now: another try does without it.
+    pub spoiled: bool,
 }
 
 impl Error {
     /// An error without a place.
     pub fn new(kind: Kind, headline: impl Into<String>) -> Self {
-        Self { kind, headline: headline.into(), causes: Vec::new(), places: Vec::new(), help: None }
+        Self { kind, headline: headline.into(), causes: Vec::new(), places: Vec::new(), help: None, spoiled: false }
     }
 
     /// Errors in a Dockerfile.

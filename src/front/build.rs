@@ -1,6 +1,11 @@
 //! A build from the user's side: text → plan → job → engine → outputs.
 
-use std::{cell::RefCell, collections::BTreeMap, io::Write, path::PathBuf};
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+    io::Write,
+    path::PathBuf,
+};
 
 use super::{
     Cancel, NamedContext, Registries, Secret,
@@ -88,17 +93,58 @@ pub fn build(
         event(Event::Warning { diagnostic: diagnostic.clone() });
     }
     let sources = sources(&plan);
-    let job = job(request, text, session, plan)?;
-    let answers = Answers { store: session.store, registries: session.registries, secrets: &request.secrets };
-    let built = engine_process::run(&job, &answers, session.cancel, event)?;
-    let mut images = Vec::new();
-    for (platform, manifest) in built {
-        let read = image::read(session.store, &manifest, &platform)?;
-        let base_layers = read.layers.iter().take_while(|layer| sources.contains_key(&layer.digest)).count();
-        images.push((platform, Image { base_layers, ..read }));
+    let work = Work { request, session, job: job(request, text, session, plan)?, sources };
+    // A damaged layer costs doing its step again, unless half of an output is on its way already.
+    let repeatable = !request.outputs.iter().any(Sink::writes_to_stdout);
+    let mut told = BTreeSet::new();
+    loop {
+        match work.attempt(event, stdout) {
+            Err(error) if error.spoiled && repeatable && told.insert(error.to_string()) => {
+                event(Event::Note { text: format!("{error}: what is damaged is made anew") });
+            }
+            result => return result,
+        }
     }
-    let places = deliver(request, session, &sources, &images, event, stdout)?;
-    Ok(Built { images, places })
+}
+
+/// A build that is ready to be done.
+struct Work<'a> {
+    request: &'a Request,
+    session: &'a Session<'a>,
+    job: Job,
+    /// Which image each base layer's blob can be fetched from.
+    sources: BTreeMap<Digest, String>,
+}
+
+impl Work<'_> {
+    /// Engine and outputs, once.
+    fn attempt(&self, event: &mut dyn FnMut(Event), stdout: &mut dyn Write) -> Result<Built, Error> {
+        let Session { store, registries, cancel } = *self.session;
+        let answers = Answers { store, registries, secrets: &self.request.secrets };
+        let mut images = Vec::new();
+        for (platform, manifest) in engine_process::run(&self.job, &answers, cancel, event)? {
+            let read = image::read(store, &manifest, &platform)?;
+            let base_layers = read.layers.iter().take_while(|layer| self.sources.contains_key(&layer.digest)).count();
+            images.push((platform, Image { base_layers, ..read }));
+        }
+        let delivered = deliver(self.request, self.session, &self.sources, &images, event, stdout);
+        let places = delivered.inspect_err(|error| {
+            if error.spoiled {
+                remove_damaged(store, &images);
+            }
+        })?;
+        Ok(Built { images, places })
+    }
+}
+
+/// Reads every layer: the store removes what is not what it should be.
+fn remove_damaged(store: &Store, images: &[(Platform, Image)]) {
+    for layer in images.iter().flat_map(|(_, image)| &image.layers) {
+        if let Ok(Some(reader)) = store.open_blob(layer) {
+            // A damaged one is gone with this.
+            let _damaged = reader.finish();
+        }
+    }
 }
 
 fn resolve(request: &Request, file: &dockerfile::Dockerfile, session: &Session<'_>, event: &mut dyn FnMut(Event)) -> Result<Plan, Error> {

@@ -93,12 +93,9 @@ fn a_layer_that_is_damaged_in_the_store_is_made_again() {
         std::fs::remove_file(&blob).unwrap();
         std::fs::write(&blob, vec![0; usize::try_from(size).unwrap()]).unwrap();
     }
-    // A build that meets the damage may say so, and it names the blob; the next one has forgotten that blob.
-    let damaged: Vec<&str> = before.layers.iter().skip(1).map(|layer| layer.digest.as_str()).collect();
-    let builds = (0..=damaged.len()).map(|_| project.build(&["-o", "type=oci,tar=false,dest=again"]));
-    let failed: Vec<_> = builds.take_while(|ran| ran.code != Some(0)).collect();
-    assert!(failed.len() <= damaged.len(), "{}", failed[0].stderr);
-    assert!(failed.iter().all(|ran| damaged.iter().any(|digest| ran.stderr.contains(digest))));
+    let built = project.build(&["-o", "type=oci,tar=false,dest=again"]);
+    assert_eq!(built.code, Some(0), "{}", built.stderr);
+    assert!(built.stderr.contains("made anew"), "{}", built.stderr);
     let again = crate::harness::Image::of_layout(&project.path("again"));
     assert_eq!(before.tree().keys().collect::<Vec<_>>(), again.tree().keys().collect::<Vec<_>>());
 }
