@@ -108,6 +108,7 @@ impl<W: Write> Progress<W> {
         }
         let seconds = std::time::Duration::from_millis(millis).as_secs_f32();
         match how {
+            How::Noted => Ok(()),
             How::Cached => writeln!(self.to, "#{} CACHED", step + 1),
             How::Done => writeln!(self.to, "#{} DONE {seconds:.1}s", step + 1),
             How::Failed => writeln!(self.to, "#{} ERROR after {seconds:.1}s", step + 1),

@@ -172,7 +172,11 @@ impl Context {
             return Ok(known);
         }
         let began = stats::now();
-        let mut file = dir::open_file(&*self.root, path.as_os_path()).map_err(|error| refused("read", path, error))?;
+        let mut file = match dir::open_file(&*self.root, path.as_os_path()) {
+            // It was there when the directory was listed.
+            Err(error) if error.source.kind() == std::io::ErrorKind::NotFound => return Err(changed()),
+            opened => opened.map_err(|error| refused("read", path, error))?,
+        };
         let before = dir::stat_open(&file).map_err(|error| refused("read", path, error))?;
         let digest = digest(&mut file, before.size).map_err(PathError::new("read", path.as_os_path()))?;
         let xattrs = kept_attributes(dir::attributes(&file).map_err(|error| refused("read attributes of", path, error))?);

@@ -133,7 +133,7 @@ impl Site<'_> {
         let begun = Instant::now();
         self.front.event(Event::Started { step: at.number });
         let result = match &at.step.action {
-            Action::Metadata => Ok((before.with_line(&at.step.history), How::Done)),
+            Action::Metadata => Ok((before.with_line(&at.step.history), How::Noted)),
             Action::Workdir { path, user } => {
                 copying::workdir(self, at, &before, path, user).and_then(|made| self.layered(at, before, made))
             }

@@ -24,6 +24,8 @@ pub enum How {
     Cached,
     /// It was done.
     Done,
+    /// There was nothing to do: it is a line of the config and the history.
+    Noted,
     /// It failed.
     Failed,
 }

@@ -158,7 +158,10 @@ impl Emitter<'_> {
     fn body(&mut self, path: &TreePath, size: u64, content: &Content, want: Option<ContentDigest>) -> Result<ContentDigest, Error> {
         let (mut from, shown): (Box<dyn Read + '_>, String) = match content {
             Content::Bytes(bytes) => (Box::new(&bytes[..]), path.to_string()),
-            Content::Below { dir, path, shown } => (Box::new(dir::open_file(dir, path.as_os_path())?), shown.clone()),
+            Content::Below { dir, path, shown } => match dir::open_file(dir, path.as_os_path()) {
+                Err(error) if error.source.kind() == std::io::ErrorKind::NotFound => return Err(Error::Changed { shown: shown.clone() }),
+                opened => (Box::new(opened?), shown.clone()),
+            },
         };
         let mut kept = self.keeper.wants(path, size);
         let mut hasher = blake3::Hasher::new();
