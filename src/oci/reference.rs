@@ -164,7 +164,7 @@ fn check_registry(registry: &str) -> Result<(), String> {
             && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
     };
     match host {
-        Some(host) if host.contains('@') => Err("a name has no user or password; use `lapstrake login`".into()),
+        Some(host) if host.contains('@') => Err("a name has no user or password in it".into()),
         Some(host) if !host.split('.').all(component) => Err("the part before the first `/` is not a host name".into()),
         Some(_) | None => Ok(()),
     }

@@ -137,7 +137,9 @@ impl Error {
     pub fn help(&self) -> Option<String> {
         match self {
             Self::Network { help, .. } => help.clone(),
-            Self::Unauthorized { registry, .. } => Some(format!("if the image exists, it needs a login: `lapstrake login {registry}`")),
+            Self::Unauthorized { registry, .. } => {
+                Some(format!("if the image exists, it is not public: lapstrake asked `{registry}` without credentials"))
+            }
             Self::NotFound { .. }
             | Self::NoPlatform { .. }
             | Self::Protocol { .. }
