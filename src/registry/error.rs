@@ -138,7 +138,7 @@ impl Error {
         match self {
             Self::Network { help, .. } => help.clone(),
             Self::Unauthorized { registry, .. } => {
-                Some(format!("if the image exists, it is not public: lapstrake asked `{registry}` without credentials"))
+                Some(format!("if the image exists, it is not public: `{registry}` wants other credentials than it got"))
             }
             Self::NotFound { .. }
             | Self::NoPlatform { .. }

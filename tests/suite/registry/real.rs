@@ -256,7 +256,7 @@ fn a_registry_that_asks_for_a_password_gets_it() {
     for client in [client(), client_of(&host, basic("me", "wrong-password"))] {
         let error = client.push(&name, &manifest, &from.store, &mut |_| {}).unwrap_err();
         assert_eq!(error.failure(), Failure::Unauthorized, "{error}");
-        assert!(error.help().unwrap().contains("login") && !error.to_string().contains("wrong-password"));
+        assert!(error.help().unwrap().contains("credentials") && !error.to_string().contains("wrong-password"));
     }
     let client = client_of(&host, basic("me", "hunter2"));
     client.push(&name, &manifest, &from.store, &mut |_| {}).unwrap();
