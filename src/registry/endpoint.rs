@@ -104,7 +104,7 @@ impl Endpoint {
             Ok(()) => at(Scheme::Https),
             Err(https) if self.may_speak_http() && https.cause != Cause::Certificate => match self.ping(&at(Scheme::Http)) {
                 Ok(()) => at(Scheme::Http),
-                Err(http) if http.cause == Cause::Unreachable => return Err(self.unusable(https)),
+                Err(http) if matches!(http.cause, Cause::Unreachable | Cause::NoAddress) => return Err(self.unusable(https)),
                 Err(http) => return Err(self.unusable(http)),
             },
             Err(https) => return Err(self.unusable(https)),
@@ -132,6 +132,7 @@ impl Endpoint {
             Cause::NotTls => Some(format!("if it is meant to speak plain HTTP, {}", setting("insecure = true"))),
             Cause::Lost if !self.may_speak_http() => Some(format!("if it speaks plain HTTP, {}", setting("insecure = true"))),
             Cause::Certificate => Some(format!("if its certificate is your own, {}", setting("ca = \"FILE.pem\""))),
+            Cause::NoAddress => Some(format!("check the name and the network, or {}", setting("mirrors = [\"https://HOST\"]"))),
             Cause::Lost | Cause::Unreachable | Cause::Http => None,
         };
         Error::Network { registry: self.registry.clone(), detail: fault.detail, help }.into()
@@ -247,7 +248,7 @@ impl Endpoint {
                 let error = Error::Network { registry: self.registry.clone(), detail: fault.detail, help: None };
                 Trouble { error, again: Again::Soon }
             }
-            Cause::Certificate | Cause::NotTls => self.unusable(fault),
+            Cause::Certificate | Cause::NotTls | Cause::NoAddress => self.unusable(fault),
         }
     }
 

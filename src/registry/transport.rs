@@ -68,6 +68,8 @@ pub(super) enum Cause {
     Certificate,
     /// No TLS is spoken there.
     NotTls,
+    /// No address is known for its name.
+    NoAddress,
     /// Nobody is there.
     Unreachable,
     /// The connection was lost, or nothing came in time.
@@ -181,6 +183,10 @@ fn roots(pem: &[u8]) -> Result<RootCerts, String> {
     Ok(RootCerts::from(extra))
 }
 
+fn no_address() -> Fault {
+    fault(Cause::NoAddress, "no address is known for its name")
+}
+
 fn fault(cause: Cause, detail: &str) -> Fault {
     Fault { cause, detail: detail.to_owned() }
 }
@@ -190,7 +196,7 @@ fn classify(error: &ureq::Error) -> Fault {
     match error {
         ureq::Error::Io(error) => classify_io(error),
         ureq::Error::Timeout(_) => fault(Cause::Lost, "no answer in time"),
-        ureq::Error::HostNotFound => fault(Cause::Unreachable, "the host is not found"),
+        ureq::Error::HostNotFound => no_address(),
         ureq::Error::ConnectionFailed => fault(Cause::Unreachable, "no connection"),
         ureq::Error::LargeResponseHeader(..) => fault(Cause::Http, "the head of an answer is too large"),
         // Its text has the URL.
@@ -219,12 +225,15 @@ pub(super) fn classify_io(error: &std::io::Error) -> Fault {
     }
 }
 
-/// The TLS library's errors arrive as text only.
+/// The errors of the TLS library and of the resolver arrive as text only.
 fn by_words(text: &str) -> Fault {
     let cause = if text.contains("invalid peer certificate") {
         Cause::Certificate
     } else if text.contains("corrupt message") {
         return fault(Cause::NotTls, "it does not speak HTTPS");
+    } else if text.contains("failed to lookup address information") {
+        // The standard library's own words for what getaddrinfo says: the error has no kind of its own.
+        return no_address();
     } else {
         Cause::Lost
     };

@@ -92,15 +92,9 @@ impl Walk<'_> {
                 }
                 return Err(self.missing(text, &at.join_path(&wanted))?);
             }
-            let rows = self.contents(&at)?;
-            if !rows.is_empty() || wanted.is_root() {
-                self.items.push(Item {
-                    name: top.path.name().to_vec(),
-                    shown: top.shown,
-                    source: self.number,
-                    what: Taken::Contents(rows),
-                });
-            }
+            // A pattern without a match still makes the destination, as in BuildKit; without `--parents` it does not.
+            let what = Taken::Contents(self.contents(&at)?);
+            self.items.push(Item { name: top.path.name().to_vec(), shown: top.shown, source: self.number, what });
         }
         self.include = None;
         Ok(())
@@ -158,9 +152,6 @@ impl Walk<'_> {
 
     fn take(&mut self, found: &Match) -> Result<(), Error> {
         let name = found.path.name();
-        if found.wild && self.is_excluded(name) {
-            return Ok(());
-        }
         let (at, seen) = match self.followed(found, &found.shown) {
             // A pattern takes a link that leads nowhere as it is: nobody asked for what is behind it.
             Err(Error::Missing(missing)) if found.wild => match self.source.look_up(&found.path)? {

@@ -241,7 +241,9 @@ fn parents_are_kept_from_the_pivot_on() {
     );
     assert_eq!(of("x/*/./a.txt"), ["p dir 0755", &format!("p/a.txt {file}")]);
     assert_eq!(of("./").len(), 1 + 9);
-    assert!(of("nothing*").is_empty());
+    assert_eq!(of("nothing*"), ["p dir 0755"]);
+    assert_eq!(of("x/./nothing*"), ["p dir 0755"]);
+    assert!(of("nothing*/./x").is_empty());
     let missing = select(&files.context(), &CopySpec { parents: true, ..spec(&["x/./nope"]) });
     assert!(matches!(missing, Err(Error::Missing(_))));
 }
@@ -259,6 +261,8 @@ fn exclusions_are_relative_to_each_source() {
     assert_eq!(of(&["e", "**/*.tmp"], "d"), ["skip", "skip/f", "skip/keep"]);
     assert_eq!(of(&["skip", "!skip/keep"], "d"), ["e", "skip", "skip/keep", "y.tmp"]);
     assert_eq!(of(&["*.tmp"], "*"), ["e", "k", "skip", "skip/f", "skip/keep"]);
+    // A directory that a pattern matches is a source: what is excluded is relative to it, not itself.
+    assert_eq!(of(&["d"], "d*"), ["e", "skip", "skip/f", "skip/keep", "y.tmp"]);
 }
 
 #[test]

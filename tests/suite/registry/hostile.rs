@@ -430,6 +430,15 @@ fn nobody_there_is_said_at_once() {
 }
 
 #[test]
+fn a_name_without_an_address_is_no_matter_of_plain_http() {
+    let error = client().manifest(&name("nowhere.invalid/app")).unwrap_err();
+    assert_eq!(error.failure(), Failure::Network, "{error}");
+    let Error::Network { detail, help, .. } = error else { panic!("{error}") };
+    assert_eq!(detail, "no address is known for its name");
+    assert!(help.is_some_and(|help| help.starts_with("check the name and the network")));
+}
+
+#[test]
 fn a_token_that_ends_during_a_push_is_renewed() {
     let image = Image::of(&[300_000], "amd64", "");
     let server = Faulty::serve(move |heard, before| {
