@@ -68,7 +68,7 @@ fn refuse(at: At<'_>, copy: &Copy) -> Result<(), Error> {
             CopySource::Http { .. } => {
                 ("lapstrake cannot download what ADD names by a URL", "fetch it in a RUN step, or before the build into the context")
             }
-            CopySource::Git { .. } => {
+            CopySource::Git(_) => {
                 ("lapstrake cannot clone what ADD names by a git URL", "clone it in a RUN step, or before the build into the context")
             }
             CopySource::Path(_) | CopySource::Inline(_) => continue,
@@ -104,7 +104,7 @@ fn select(site: &Site<'_>, at: At<'_>, copy: &Copy, purpose: Use, changed: &Cell
                     fault::at(error, at.step, &format!("source {number}"), "asked for here")
                 })?
             }
-            CopySource::Http { .. } | CopySource::Git { .. } => continue,
+            CopySource::Http { .. } | CopySource::Git(_) => continue,
         };
         all = all.then(next);
     }

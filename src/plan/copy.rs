@@ -10,13 +10,13 @@ use super::{
     graph::{Directed, Source},
     lookup::Asker,
     paths,
-    remote::{self, Remote},
     report::Reported,
 };
 use crate::{
     diag::Span,
     dockerfile::{self, Add, Escape, Heredoc, Mode, Word},
     oci::Digest,
+    remote::Remote,
 };
 
 impl Evaluator<'_, '_> {
@@ -97,31 +97,30 @@ impl Evaluator<'_, '_> {
 
     fn source(&mut self, command: &Directed<'_>, copy: &dockerfile::Copy, add: Option<&Add>, word: &Word) -> Option<(CopySource, String)> {
         let text = self.expand(command, word)?;
-        let remote = match remote::classify(&text) {
+        let remote = match Remote::of_source(&text) {
             Ok(remote) => remote,
             Err(reason) => {
-                self.error(command.error("the git URL cannot be used", word.span).label(reason));
+                self.error(command.error("the git URL cannot be used", word.span).label(reason.to_string()));
                 return None;
             }
         };
         let source = match (remote, add) {
             (Remote::Local, _) => CopySource::Path(if flag(copy.parents) { text.clone() } else { paths::rooted(&text) }),
-            (Remote::Http | Remote::Git(_), None) => {
+            (Remote::Http(_) | Remote::Git(_), None) => {
                 let error = command.error("COPY does not take a URL", word.span).label("would have to be fetched");
                 self.error(error.help("use ADD"));
                 return None;
             }
-            (Remote::Http, Some(_)) => CopySource::Http { url: text.clone(), checksum: None },
-            (Remote::Git(query), Some(add)) => {
+            (Remote::Http(url), Some(_)) => CopySource::Http { url, checksum: None },
+            (Remote::Git(address), Some(add)) => {
                 let flag = add.keep_git_dir.map(|(keep, _)| keep);
-                if let (Some(flag), Some(asked)) = (flag, query.keep_git_dir)
+                if let (Some(flag), Some(asked)) = (flag, address.keep_git_dir)
                     && flag != asked
                 {
                     self.error(command.error("`--keep-git-dir` and the URL's `keep-git-dir` contradict each other", word.span));
                     return None;
                 }
-                let keep_git_dir = query.keep_git_dir.or(flag).unwrap_or(false);
-                CopySource::Git { url: text.clone(), checksum: query.checksum, keep_git_dir }
+                CopySource::Git(address.with_git_dir(flag))
             }
         };
         Some((source, text))
@@ -132,14 +131,14 @@ impl Evaluator<'_, '_> {
         let problem = match sources {
             [(CopySource::Http { checksum, .. }, _)] => match wanted.parse::<Digest>() {
                 Ok(digest) => {
-                    *checksum = Some(digest.to_string());
+                    *checksum = Some(digest);
                     return Some(());
                 }
                 Err(error) => error.to_string(),
             },
-            [(CopySource::Git { checksum, .. }, _)] => match checksum {
+            [(CopySource::Git(address), _)] => match &mut address.checksum {
                 Some(asked) if asked != wanted => format!("the URL asks for `{asked}`"),
-                Some(_) | None => {
+                checksum => {
                     *checksum = Some(wanted.to_owned());
                     return Some(());
                 }

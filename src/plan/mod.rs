@@ -22,7 +22,6 @@ mod mounts;
 mod onbuild;
 mod paths;
 mod reach;
-mod remote;
 mod report;
 mod request;
 mod run;

@@ -8,7 +8,8 @@ use super::BaseImage;
 use crate::{
     diag::{Diagnostic, Span},
     dockerfile::{MountKind, Sharing},
-    oci::{ImageConfig, Platform},
+    oci::{Digest, ImageConfig, Platform},
+    remote::{GitAddress, HttpAddress},
 };
 
 /// The number of a stage in [`Plan::stages`].
@@ -254,19 +255,12 @@ pub enum CopySource {
     /// ADD of an http(s) URL.
     Http {
         /// The URL.
-        url: String,
+        url: HttpAddress,
         /// `--checksum`
-        checksum: Option<String>,
+        checksum: Option<Digest>,
     },
-    /// ADD of a git repository.
-    Git {
-        /// The URL with its fragment or query.
-        url: String,
-        /// `--checksum`
-        checksum: Option<String>,
-        /// `--keep-git-dir`
-        keep_git_dir: bool,
-    },
+    /// ADD of a git repository. `--checksum` and `--keep-git-dir` are in its address.
+    Git(GitAddress),
 }
 
 /// `--chmod`

@@ -16,12 +16,13 @@ use ureq::http::{Method, header};
 use super::{
     Progress,
     endpoint::{Attempt, Call, Endpoint},
-    error::{Error, harmless},
+    error::Error,
     manifest::{self, Document},
     options::Options,
     token::Scope,
 };
 use crate::{
+    http::harmless,
     oci::{Descriptor, Digest, ImageConfig, Index, Manifest, Platform, Reference},
     store::Store,
 };

@@ -14,11 +14,10 @@ use super::{
     client::{Client, Report},
     endpoint::{Attempt, Call, Endpoint},
     error::{Error, Trouble},
-    options::Limits,
     token::Scope,
-    transport::{Answer, Pace},
 };
 use crate::{
+    http::{Answer, Limits, Pace},
     oci::{Descriptor, Reference},
     store::{self, BlobWriter, Store},
 };

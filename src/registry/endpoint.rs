@@ -12,11 +12,13 @@ use serde::Deserialize;
 use ureq::http::{HeaderName, Method, StatusCode, header};
 
 use super::{
-    error::{Again, Error, Trouble, harmless},
-    options::{Host, Limits, Options},
+    error::{Again, Error, Trouble},
+    options::{Host, Options},
     token::{Purse, Scope},
-    transport::{self, Answer, Cause, Content, Fault, Pace, Request, Transport},
-    url::{Scheme, Url, bare_host, is_internal, is_loopback},
+};
+use crate::http::{
+    self, Answer, Cause, Content, Fault, Limits, Pace, Request, Scheme, Transport, Trust, Url, bare_host, harmless, is_internal,
+    is_loopback,
 };
 
 /// The outcome of one try.
@@ -68,7 +70,8 @@ impl Endpoint {
         let bad = |detail: String| Error::Options { registry: registry.to_owned(), detail };
         Url::parse(&format!("https://{}/", authority(registry))).map_err(|odd| bad(odd.to_owned()))?;
         let host = options.hosts.get(registry).cloned().unwrap_or_default();
-        let transport = Transport::new(&host, options).map_err(bad)?;
+        let transport =
+            Transport::new(Trust { insecure: host.insecure, ca: host.ca.as_deref() }, &options.proxies, options.limits).map_err(bad)?;
         Ok(Self {
             registry: registry.to_owned(),
             host,
@@ -254,7 +257,7 @@ impl Endpoint {
 
     /// A body that ended before its time.
     pub(super) fn lost(&self, error: &io::Error) -> Trouble {
-        self.fault(transport::classify_io(error))
+        self.fault(http::classify_io(error))
     }
 
     pub(super) fn protocol(&self, detail: &str) -> Error {

@@ -191,16 +191,3 @@ impl From<store::Error> for Trouble {
         Error::from(error).into()
     }
 }
-
-/// A server's text, made harmless for a terminal and short.
-pub(super) fn harmless(text: &str) -> String {
-    const LONGEST: usize = 300;
-    // Marks of direction would let a server write over our own words.
-    let directs = |char: char| matches!(char, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    let clean = text.chars().map(|char| if char.is_control() || directs(char) { ' ' } else { char });
-    let mut words: String = clean.take(LONGEST).collect();
-    if text.chars().nth(LONGEST).is_some() {
-        words.push('…');
-    }
-    words.trim().to_owned()
-}

@@ -7,8 +7,10 @@
 
 use serde::{Deserialize, de::IgnoredAny};
 
-use super::error::harmless;
-use crate::oci::{Descriptor, Index, Manifest, Platform, media_type};
+use crate::{
+    http::harmless,
+    oci::{Descriptor, Index, Manifest, Platform, media_type},
+};
 
 /// The largest manifest, in bytes.
 pub(super) const LARGEST: u64 = 4 * 1024 * 1024;

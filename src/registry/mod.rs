@@ -27,13 +27,13 @@ mod manifest;
 mod options;
 mod push;
 mod token;
-mod transport;
 mod upload;
-mod url;
 
 pub use client::{Client, Pulled, What};
 pub use error::{Error, Failure};
-pub use options::{Credentials, Host, Limits, Options, Proxies};
+pub use options::{Credentials, Host, Options};
+
+pub use crate::http::{Limits, Proxies};
 pub use push::Pushed;
 
 use crate::oci::Digest;

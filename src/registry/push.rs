@@ -13,10 +13,10 @@ use super::{
     error::Error,
     manifest::{self, Document},
     token::Scope,
-    transport::{Content, Pace},
     upload::{Upload, confirm},
 };
 use crate::{
+    http::{Content, Pace},
     oci::{Descriptor, Digest, Reference},
     store::Store,
 };

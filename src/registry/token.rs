@@ -19,9 +19,8 @@ use super::{
     endpoint::{Attempt, Endpoint},
     error::Error,
     options::Credentials,
-    transport::{Answer, Content, Pace, Request},
-    url::Url,
 };
+use crate::http::{self, Answer, Content, Pace, Request, Url};
 
 /// What a request is about to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -173,40 +172,12 @@ impl Endpoint {
 }
 
 fn basic(username: &str, password: &str) -> String {
-    format!("Basic {}", base64(format!("{username}:{password}").as_bytes()))
-}
-
-/// RFC 4648 4.
-fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for three in bytes.chunks(3) {
-        let byte = |place: usize| u32::from(three.get(place).copied().unwrap_or(0));
-        let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
-        for place in 0..4 {
-            let digit = (bits >> (18 - 6 * place) & 63) as usize;
-            text.push(if place <= three.len() { char::from(DIGITS[digit]) } else { '=' });
-        }
-    }
-    text
+    http::basic(username, password)
 }
 
 #[cfg(test)]
 mod tests {
-    use rstest::rstest;
-
     use super::*;
-
-    #[rstest]
-    #[case("", "")]
-    #[case("f", "Zg==")]
-    #[case("fo", "Zm8=")]
-    #[case("foo", "Zm9v")]
-    #[case("foob", "Zm9vYg==")]
-    #[case("\u{ff}\u{fe}>?", "w7/Dvj4/")]
-    fn base64_is_that_of_the_rfc(#[case] text: &str, #[case] expected: &str) {
-        assert_eq!(base64(text.as_bytes()), expected);
-    }
 
     #[test]
     fn a_challenge_gets_no_token_for_another_repository() {

@@ -20,10 +20,9 @@ use super::{
     endpoint::{Attempt, Call, Endpoint},
     error::{Again, Error, Trouble},
     token::Scope,
-    transport::{Answer, Content, Pace},
-    url::Url,
 };
 use crate::{
+    http::{self, Answer, Content, Pace, Url},
     oci::{Descriptor, Digest},
     store::Store,
 };
@@ -234,7 +233,7 @@ fn range_end(answer: &Answer) -> Option<u64> {
 pub(super) fn confirm(endpoint: &Endpoint, answer: &Answer, digest: &Digest, what: &str) -> Attempt<()> {
     let said = answer.headers().get("docker-content-digest").and_then(|value| value.to_str().ok());
     match said.filter(|said| said.starts_with("sha256:") && **said != digest.to_string()) {
-        Some(other) => Err(endpoint.mismatch(what, digest, &super::error::harmless(other)).into()),
+        Some(other) => Err(endpoint.mismatch(what, digest, &http::harmless(other)).into()),
         None => Ok(()),
     }
 }

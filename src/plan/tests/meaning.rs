@@ -8,6 +8,7 @@ use crate::{
         Action, Chmod, Copy, CopySource, Device, InlineFile, Mount, NetworkMode, Origin, Plan, Request, Run, Security, Stage, StageId,
         Start, Step,
     },
+    remote::{GitAddress, HttpAddress},
 };
 
 fn target(plan: &Plan) -> &Stage {
@@ -329,8 +330,9 @@ fn add_tells_what_is_fetched_and_how() {
     );
     let plan = plan(&text);
     let [http, git, local] = copies(&plan)[..] else { panic!() };
-    assert_eq!(http.sources, [CopySource::Http { url: "https://h/f".into(), checksum: Some(digest.into()) }]);
-    assert_eq!(git.sources, [CopySource::Git { url: "https://h/r.git#v1".into(), checksum: None, keep_git_dir: true }]);
+    assert_eq!(http.sources, [CopySource::Http { url: HttpAddress::new("https://h/f"), checksum: Some(digest.parse().unwrap()) }]);
+    let address = GitAddress::parse("https://h/r.git?keep-git-dir=1#v1").unwrap().unwrap();
+    assert_eq!(git.sources, [CopySource::Git(address)]);
     assert_eq!((local.add, local.unpack), (true, Some(false)));
 }
 

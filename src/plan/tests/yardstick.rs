@@ -302,11 +302,11 @@ fn copy_operations(copy: &Copy) -> (Vec<Value>, Vec<Value>) {
                 format!("/{}", file.name)
             }
             CopySource::Http { url, .. } => {
-                shared.push(json!({ "source": url }));
-                format!("/{}", url.rsplit('/').next().unwrap())
+                shared.push(json!({ "source": url.url() }));
+                format!("/{}", url.file_name())
             }
-            CopySource::Git { url, .. } => {
-                shared.push(json!({ "source": url.replace("https://", "git://") }));
+            CopySource::Git(address) => {
+                shared.push(json!({ "source": address.to_string().replace("https://", "git://") }));
                 "/".to_owned()
             }
         };

@@ -12,15 +12,18 @@ use std::{
 
 /// The scheme.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Scheme {
+pub enum Scheme {
+    /// `http:`
     Http,
+    /// `https:`
     Https,
 }
 
 /// An absolute URL.
 #[derive(Clone, PartialEq, Eq)]
-pub(super) struct Url {
-    pub(super) scheme: Scheme,
+pub struct Url {
+    /// The scheme.
+    pub scheme: Scheme,
     /// `host` or `host:port`, lower case.
     authority: String,
     /// Path and query; begins with `/`.
@@ -29,12 +32,12 @@ pub(super) struct Url {
 
 impl Url {
     /// `scheme://authority` and a path that begins with `/`.
-    pub(super) fn new(scheme: Scheme, authority: &str, target: &str) -> Self {
+    pub fn new(scheme: Scheme, authority: &str, target: &str) -> Self {
         Self { scheme, authority: authority.to_ascii_lowercase(), target: target.to_owned() }
     }
 
     /// `Err` says what is wrong, without the URL.
-    pub(super) fn parse(text: &str) -> Result<Self, &'static str> {
+    pub fn parse(text: &str) -> Result<Self, &'static str> {
         let (scheme, rest) = text.split_once("://").ok_or("a URL is not absolute")?;
         let scheme = match scheme.to_ascii_lowercase().as_str() {
             "http" => Scheme::Http,
@@ -53,7 +56,7 @@ impl Url {
     }
 
     /// What a `Location` in an answer from here means.
-    pub(super) fn join(&self, location: &str) -> Result<Self, &'static str> {
+    pub fn join(&self, location: &str) -> Result<Self, &'static str> {
         let location = location.trim();
         let colon = location.find("://").filter(|at| !location.chars().take(*at).any(|char| matches!(char, '/' | '?' | '#')));
         if colon.is_some() {
@@ -78,23 +81,24 @@ impl Url {
     }
 
     /// With one more item in its query; the value is escaped.
-    pub(super) fn with(&self, key: &str, value: &str) -> Self {
+    #[must_use]
+    pub fn with(&self, key: &str, value: &str) -> Self {
         let joint = if self.target.contains('?') { '&' } else { '?' };
         Self { target: format!("{}{joint}{key}={}", self.target, escaped(value)), ..self.clone() }
     }
 
     /// All of it, for the wire.
-    pub(super) fn whole(&self) -> String {
+    pub fn whole(&self) -> String {
         format!("{}{}", self.origin(), self.target)
     }
 
     /// The host without its port, an IPv6 address without its brackets.
-    pub(super) fn host(&self) -> &str {
+    pub fn host(&self) -> &str {
         bare_host(&self.authority)
     }
 
     /// Same scheme, host and port.
-    pub(super) fn same_origin(&self, other: &Self) -> bool {
+    pub fn same_origin(&self, other: &Self) -> bool {
         self.scheme == other.scheme && self.host() == other.host() && self.port() == other.port()
     }
 
@@ -122,7 +126,7 @@ impl fmt::Debug for Url {
 }
 
 /// The host of `host[:port]`, without brackets.
-pub(super) fn bare_host(authority: &str) -> &str {
+pub fn bare_host(authority: &str) -> &str {
     match authority.strip_prefix('[') {
         Some(rest) => rest.split(']').next().unwrap_or(rest),
         None => authority.split(':').next().unwrap_or(authority),
@@ -130,13 +134,13 @@ pub(super) fn bare_host(authority: &str) -> &str {
 }
 
 /// `localhost`, its subdomains and loopback addresses.
-pub(super) fn is_loopback(host: &str) -> bool {
+pub fn is_loopback(host: &str) -> bool {
     let host = host.trim_end_matches('.').to_ascii_lowercase();
     host == "localhost" || host.ends_with(".localhost") || host.parse::<IpAddr>().is_ok_and(|address| canonical(address).is_loopback())
 }
 
 /// Hosts that a stranger's registry has no business to send us to: this machine and the local link (cloud metadata).
-pub(super) fn is_internal(host: &str) -> bool {
+pub fn is_internal(host: &str) -> bool {
     let internal = |address: IpAddr| match canonical(address) {
         IpAddr::V4(four) => four.is_link_local() || four.is_unspecified() || four.is_broadcast(),
         IpAddr::V6(six) => six.is_unicast_link_local() || six.is_unspecified(),

@@ -11,19 +11,19 @@ use ureq::{
 };
 
 use super::{
-    error::harmless,
-    options::{Host, Limits, Options, Proxies},
+    options::{Limits, Proxies},
+    text::harmless,
     url::{Scheme, Url, is_loopback},
 };
 
 /// The head of an answer, and its body not yet read.
-pub(super) type Answer = Response<Body>;
+pub type Answer = Response<Body>;
 
 /// The largest head of an answer, in bytes.
 const LARGEST_HEAD: usize = 64 * 1024;
 
 /// What is sent with a request.
-pub(super) enum Content<'a> {
+pub enum Content<'a> {
     /// GET, HEAD.
     None,
     /// A body of no bytes: POST, PUT.
@@ -36,7 +36,7 @@ pub(super) enum Content<'a> {
 
 /// How long an answer may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Pace {
+pub enum Pace {
     /// A small body.
     Small,
     /// A large body, which the reader watches.
@@ -46,24 +46,31 @@ pub(super) enum Pace {
 }
 
 /// One request.
-pub(super) struct Request<'a, 'c> {
-    pub(super) method: Method,
-    pub(super) url: &'a Url,
-    pub(super) headers: &'a [(HeaderName, String)],
-    pub(super) content: Content<'c>,
-    pub(super) pace: Pace,
+pub struct Request<'a, 'c> {
+    /// GET, HEAD, …
+    pub method: Method,
+    /// Where.
+    pub url: &'a Url,
+    /// Beside those that the exchange itself needs.
+    pub headers: &'a [(HeaderName, String)],
+    /// The body.
+    pub content: Content<'c>,
+    /// How long it may take.
+    pub pace: Pace,
 }
 
 /// Why there is no answer.
 #[derive(Debug)]
-pub(super) struct Fault {
-    pub(super) cause: Cause,
-    pub(super) detail: String,
+pub struct Fault {
+    /// Which kind.
+    pub cause: Cause,
+    /// In words, harmless for a terminal.
+    pub detail: String,
 }
 
 /// The causes that are told apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Cause {
+pub enum Cause {
     /// The certificate is not trusted.
     Certificate,
     /// No TLS is spoken there.
@@ -78,20 +85,28 @@ pub(super) enum Cause {
     Http,
 }
 
-/// The connections of one registry.
+/// Which certificates are believed.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Trust<'a> {
+    /// All: they are not checked.
+    pub insecure: bool,
+    /// Authorities (PEM), beside the system's.
+    pub ca: Option<&'a [u8]>,
+}
+
+/// Connections, kept open for the next exchange.
 #[derive(Debug)]
-pub(super) struct Transport {
+pub struct Transport {
     agent: Agent,
     proxies: Proxies,
     limits: Limits,
 }
 
 impl Transport {
-    /// `Err` says what is wrong with the host's configuration.
-    pub(super) fn new(host: &Host, options: &Options) -> Result<Self, String> {
-        let limits = options.limits;
-        let roots = host.ca.as_deref().map_or(Ok(RootCerts::PlatformVerifier), roots)?;
-        let tls = TlsConfig::builder().root_certs(roots).disable_verification(host.insecure).build();
+    /// `Err` says what is wrong with what is trusted.
+    pub fn new(trust: Trust<'_>, proxies: &Proxies, limits: Limits) -> Result<Self, String> {
+        let roots = trust.ca.map_or(Ok(RootCerts::PlatformVerifier), roots)?;
+        let tls = TlsConfig::builder().root_certs(roots).disable_verification(trust.insecure).build();
         let config = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
@@ -107,11 +122,11 @@ impl Transport {
             .timeout_per_read(Some(limits.silence))
             .timeout_per_write(Some(limits.silence))
             .build();
-        Ok(Self { agent: config.into(), proxies: options.proxies.clone(), limits })
+        Ok(Self { agent: config.into(), proxies: proxies.clone(), limits })
     }
 
     /// Sends a request and reads the head of its answer.
-    pub(super) fn send(&self, request: Request<'_, '_>) -> Result<Answer, Fault> {
+    pub fn send(&self, request: Request<'_, '_>) -> Result<Answer, Fault> {
         let (url, pace) = (request.url, request.pace);
         let mut head = http::Request::builder().method(request.method).uri(url.whole());
         for (name, value) in request.headers {
@@ -153,12 +168,13 @@ impl Transport {
     }
 
     /// How long to wait before try number `tries` + 1.
-    pub(super) fn backoff(&self, tries: u32) -> Duration {
+    pub fn backoff(&self, tries: u32) -> Duration {
         const LONGEST: Duration = Duration::from_secs(30);
         self.limits.backoff.saturating_mul(1 << tries.saturating_sub(1).min(10)).min(LONGEST)
     }
 
-    pub(super) fn limits(&self) -> &Limits {
+    /// Its bounds.
+    pub fn limits(&self) -> &Limits {
         &self.limits
     }
 }
@@ -208,7 +224,7 @@ fn classify(error: &ureq::Error) -> Fault {
 }
 
 /// Of an error of a connection or of a body that is being read.
-pub(super) fn classify_io(error: &std::io::Error) -> Fault {
+pub fn classify_io(error: &std::io::Error) -> Fault {
     use std::io::ErrorKind::{ConnectionRefused, HostUnreachable, NetworkUnreachable, UnexpectedEof};
     if let Some(inner) = error.get_ref().and_then(|inner| inner.downcast_ref::<ureq::Error>()) {
         return classify(inner);
