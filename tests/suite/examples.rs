@@ -5,7 +5,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::harness::{Podman, Project, debian_rootfs, free_port, get, skipped, sources, wait_until};
+mod redis;
+
+use crate::harness::{Podman, Project, am_root, debian_rootfs, free_port, get, skipped, sources, wait_until};
 
 fn example(name: &str) -> PathBuf {
     sources().join("examples").join(name)
@@ -98,6 +100,18 @@ fn the_jdk_is_unpacked_and_the_last_cmd_counts() {
     let tree = image.tree();
     assert!(tree.contains_key("usr/local/java/jdk/bin/java"));
     assert!(tree.contains_key("usr/bin/ifconfig") || tree.contains_key("usr/sbin/ifconfig"));
+    // A user's podman copies so large an image for each of its layers; the jar runs on it for users too.
+    if !am_root() {
+        return;
+    }
+    let Some(podman) = Podman::new(&project.path("podman")) else { return };
+    let name = podman.load(&project.path("image.tar"));
+    let ran =
+        podman.run(&Podman::run_line("none", &[&name, "sh", "-c", "pwd && java -version 2>&1 && ifconfig lo && vi --version"])).good();
+    for text in ["/usr/local\n", "Runtime Environment", "127.0.0.1", "VIM - Vi IMproved"] {
+        assert!(ran.out().contains(text), "{text}: {}", ran.all());
+    }
+    assert_eq!(podman.run(&Podman::run_line("none", &[&name])).good().all(), "", "a shell without input ends");
 }
 
 #[test]
@@ -125,7 +139,7 @@ fn the_jar_on_a_plain_base_is_built_twice() {
 fn the_small_print_of_the_tutorial_holds() {
     let project = Project::with_busybox();
     copy(&example("small-print"), &project.context());
-    let ran = project.build(&["-o", "type=oci,tar=false,dest=one"]).good();
+    let ran = project.build(&["-t", "small-print", "-o", "type=oci,tar=false,dest=one", "-o", "type=docker,dest=image.tar"]).good();
     assert!(ran.stderr.contains("/test/demo"), "{}", ran.stderr);
     let image = crate::harness::Image::of_layout(&project.path("one"));
     let tree = image.tree();
@@ -137,6 +151,32 @@ fn the_small_print_of_the_tutorial_holds() {
     let again = project.build(&["-o", "type=oci,tar=false,dest=two"]).good();
     assert!(again.stderr.contains("CACHED"));
     assert_eq!(image.digest, crate::harness::Image::of_layout(&project.path("two")).digest);
+    let Some(podman) = Podman::new(&project.path("podman")) else { return };
+    let name = podman.load(&project.path("image.tar"));
+    let said = |arguments: &[&str]| podman.run(&Podman::run_line("none", &[&[name.as_str()], arguments].concat())).good().out();
+    assert_eq!(said(&[]), "hello $name and the last default argument\n");
+    assert_eq!(said(&["and", "others"]), "hello $name and others\n");
+}
+
+#[test]
+fn the_service_answers_and_its_script_must_be_executable() {
+    let project = Project::with_busybox();
+    copy(&example("service"), &project.context());
+    let _built = project.build(&["-t", "service", "-o", "type=docker,dest=image.tar"]).good();
+    let image = crate::harness::Image::of_docker_archive(&project.path("image.tar"));
+    assert_eq!(image.config["config"]["Entrypoint"], serde_json::json!(["/bin/sh", "-c", "./entrypoint.sh"]));
+    assert_eq!(image.tree().keys().filter(|path| path.starts_with("app/")).collect::<Vec<_>>(), ["app/entrypoint.sh", "app/index.html"]);
+    let Some(podman) = Podman::new(&project.path("podman")) else { return };
+    assert_eq!(answer(&podman, &project.path("image.tar")), "hello from a service\nbuilt in /app");
+    // The classic mistake.
+    let text = fs::read_to_string(example("service").join("Dockerfile")).unwrap();
+    let without = text.lines().filter(|line| !line.contains("chmod")).collect::<Vec<_>>().join("\n");
+    assert_eq!(without.lines().count() + 1, text.lines().count());
+    project.dockerfile(&without);
+    let _built = project.build(&["-t", "forgotten", "-o", "type=docker,dest=forgotten.tar"]).good();
+    let forgotten = podman.load(&project.path("forgotten.tar"));
+    let ran = podman.run(&Podman::run_line("none", &[&forgotten])).ends_with(126);
+    assert!(ran.stderr.contains("./entrypoint.sh: Permission denied"), "{}", ran.stderr);
 }
 
 #[test]

@@ -13,7 +13,7 @@ mod tree;
 
 pub(crate) use base::{busybox_layout, debian_rootfs};
 pub(crate) use docker::Docker;
-pub(crate) use network::{free_port, get, wait_until};
+pub(crate) use network::{free_port, free_ports, get, wait_until};
 pub(crate) use podman::Podman;
 pub(crate) use prerequisite::{am_root, need, need_all, need_root, need_user, skipped, sources};
 pub(crate) use project::{Project, Ran, output_of};

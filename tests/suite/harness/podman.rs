@@ -13,6 +13,8 @@ use super::{Ran, am_root, need, need_all, output_of};
 pub(crate) struct Podman {
     program: PathBuf,
     dir: PathBuf,
+    /// `overlay` where it works; `vfs` copies an image once for each of its layers and each container.
+    driver: &'static str,
     /// Away from the project: podman refuses a path of more than 50 bytes.
     runroot: tempfile::TempDir,
 }
@@ -30,7 +32,13 @@ impl Podman {
         }
         fs::set_permissions(dir.join("run"), fs::Permissions::from_mode(0o700)).unwrap();
         let runroot = tempfile::Builder::new().prefix("podman-").tempdir_in("/tmp").unwrap();
-        Some(Self { program, dir: dir.to_owned(), runroot })
+        let mut podman = Self { program, dir: dir.to_owned(), driver: "overlay", runroot };
+        let root = podman.dir.join("root");
+        if !am_root() || podman.run(&["info"]).code != Some(0) {
+            let _tried = fs::remove_dir_all(root);
+            podman.driver = "vfs";
+        }
+        Some(podman)
     }
 
     /// With its global options.
@@ -40,7 +48,7 @@ impl Podman {
         command.env("XDG_RUNTIME_DIR", self.dir.join("run")).env("TMPDIR", self.dir.join("tmp")).current_dir(&self.dir);
         command.arg("--root").arg(self.dir.join("root")).arg("--runroot").arg(self.runroot.path());
         // The options that make it run without systemd, overlay and raised limits.
-        command.args(["--storage-driver", "vfs", "--runtime", "runc", "--cgroup-manager", "cgroupfs", "--events-backend", "none"]);
+        command.args(["--storage-driver", self.driver, "--runtime", "runc", "--cgroup-manager", "cgroupfs", "--events-backend", "none"]);
         command.args(args);
         command
     }
