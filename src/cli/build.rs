@@ -13,23 +13,25 @@ use crate::{
     diag::Source,
     engine::Event,
     error::{Error, Kind},
-    front::{self, Built, Cancel, Session},
+    front::{self, Built, Cancel, Context, Session},
     image::Image,
 };
 
 /// Builds, and says where the image is.
 pub(super) fn run(args: &Build, around: &Surroundings, cancel: &Cancel) -> Result<(), Failure> {
-    let (dockerfile, request) = request::of(args, around.namespaces)?;
-    let text = front::read_dockerfile(&dockerfile)?;
+    let request = request::of(args, around.namespaces)?;
+    let inputs = request::inputs(args)?;
     let store = around.store()?;
     let session = Session { store: &store, registries: &around.registries, cancel };
     let form = form(args);
     let mut progress = Progress::new(form, io::stderr());
     legacy(args, &mut progress);
+    let context = Context::bring(inputs.context, &session, &mut |event| progress.show(&event))?;
+    let text = front::read_dockerfile(&inputs.dockerfile, &context)?;
     progress.line("steps run in user namespaces on the host's network, unless they ask for none");
     let source = &text.source;
     let mut event = |event: Event| show(&mut progress, form, source, &event);
-    let built = front::build(&request, &text, &session, &mut event, &mut io::stdout());
+    let built = front::build(&request, &context, &text, &session, &mut event, &mut io::stdout());
     let built = built.map_err(|error| Failure::in_text(error, source.clone()))?;
     finish(args, form, &built).map_err(Failure::from)
 }

@@ -12,7 +12,7 @@ use crate::{
 /// Shows what a Dockerfile is read as; a rejected one is exit code 1, and JSON with `ok: false`.
 pub(super) fn run(file: &Path, json: bool) -> Result<(), Failure> {
     let from = if file == Path::new("-") { DockerfileFrom::Text(stdin()?) } else { DockerfileFrom::File(file.to_owned()) };
-    let text = front::read_dockerfile(&from)?;
+    let text = front::read_dockerfile(&from, &front::Context::empty())?;
     let parsed = dockerfile::parse(&text.source.text);
     if json {
         let shown = serde_json::to_string_pretty(&dockerfile::json::to_json(&parsed))

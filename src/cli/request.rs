@@ -8,26 +8,24 @@ use std::{
 use super::{
     args::Build,
     output_spec,
-    surroundings::{stdin, variable},
+    surroundings::{stdin, variable, whole},
 };
 use crate::{
     error::{Error, Kind},
-    front::{DockerfileFrom, NamedContext, Request, Secret, Sink, SinkKind},
+    front::{ContextFrom, DockerfileFrom, NamedContext, Request, Secret, Sent, Sink, SinkKind},
     oci::{Platform, Reference},
     plan::{self, NetworkMode},
 };
 
-/// The Dockerfile's place and the build.
-pub(super) fn of(args: &Build, namespaces: bool) -> Result<(DockerfileFrom, Request), Error> {
-    let (dockerfile, context) = inputs(args)?;
+/// The build.
+pub(super) fn of(args: &Build, namespaces: bool) -> Result<Request, Error> {
     let mut no_cache = args.no_cache_filter.clone();
     if args.no_cache {
         no_cache.push(String::new());
     }
     attestations(args)?;
     let contexts = args.build_contexts.iter().map(|text| named_context(text)).collect::<Result<BTreeMap<_, _>, _>>()?;
-    let request = Request {
-        context,
+    Ok(Request {
         plan: plan_request(args, &contexts)?,
         contexts,
         secrets: args.secrets.iter().map(|text| secret(text)).collect::<Result<_, _>>()?,
@@ -37,8 +35,7 @@ pub(super) fn of(args: &Build, namespaces: bool) -> Result<(DockerfileFrom, Requ
         namespaces,
         tags: args.tags.iter().map(|text| name(text)).collect::<Result<_, _>>()?,
         outputs: outputs(args)?,
-    };
-    Ok((dockerfile, request))
+    })
 }
 
 fn usage(text: impl Into<String>) -> Error {
@@ -50,37 +47,65 @@ fn name(text: &str) -> Result<Reference, Error> {
 }
 
 /// Where the Dockerfile and the context are.
-fn inputs(args: &Build) -> Result<(DockerfileFrom, Option<PathBuf>), Error> {
-    let Some(context) = args.context.as_deref() else {
-        return Err(usage("the build has no context")
-            .help("name the directory to build from: for this one it is `.`, as in `lapstrake build -t name .`"));
-    };
-    if ["http://", "https://", "git://", "git@", "github.com/"].iter().any(|start| context.starts_with(start)) {
+pub(super) struct Inputs {
+    pub(super) dockerfile: DockerfileFrom,
+    pub(super) context: ContextFrom,
+}
+
+/// Looks at the command line and, if it is named there, at the beginning of standard input.
+pub(super) fn inputs(args: &Build) -> Result<Inputs, Error> {
+    let Some(context) = args.context.as_deref() else { return Err(no_context(args)) };
+    let from_stdin = args.file.as_deref() == Some(Path::new("-"));
+    if context == "-" {
+        return if from_stdin { Err(usage("standard input cannot be the Dockerfile and the context at once")) } else { sent(args) };
+    }
+    // A directory of that name is a directory, as in Docker.
+    let dir = PathBuf::from(context);
+    let remote = ["http://", "https://", "git://", "git@", "github.com/"].iter().any(|start| context.starts_with(start));
+    if remote && !dir.is_dir() {
         return Err(Error::new(Kind::Request, format!("lapstrake cannot fetch the context `{}` itself", without_userinfo(context)))
             .help("fetch or clone it, and name the directory"));
     }
-    let from_stdin = args.file.as_deref() == Some(Path::new("-"));
-    if context == "-" {
-        if from_stdin {
-            return Err(usage("standard input cannot be the Dockerfile and the context at once"));
-        }
-        let text = stdin()?;
-        if looks_like_archive(&text) {
-            return Err(Error::new(Kind::Request, "lapstrake cannot read a context from a tar on standard input")
-                .help("unpack it, and name the directory"));
-        }
-        if args.file.is_some() {
-            return Err(usage("with `-` as its context, the Dockerfile itself comes from standard input: leave `-f` out"));
-        }
-        return Ok((DockerfileFrom::Text(text), None));
-    }
-    let dir = PathBuf::from(context);
     let dockerfile = match &args.file {
-        None => DockerfileFrom::Context(dir.clone()),
+        None => DockerfileFrom::Usual,
         Some(_) if from_stdin => DockerfileFrom::Text(stdin()?),
         Some(path) => DockerfileFrom::File(path.clone()),
     };
-    Ok((dockerfile, Some(dir)))
+    Ok(Inputs { dockerfile, context: ContextFrom::Directory(dir) })
+}
+
+/// The classic mistake: `build -t name:tag` without the dot.
+fn no_context(args: &Build) -> Error {
+    let mut line = String::from("lapstrake build");
+    for tag in &args.tags {
+        line.push_str(" -t ");
+        line.push_str(tag);
+    }
+    usage("the build has no context").help(format!("name the directory to build from; for the one you are in, type `{line} .`"))
+}
+
+/// Standard input is the context, or a Dockerfile without one.
+fn sent(args: &Build) -> Result<Inputs, Error> {
+    let unreadable = |error: std::io::Error| Error::new(Kind::Environment, "cannot read standard input").because(&error);
+    match Sent::of(std::io::stdin()).map_err(unreadable)? {
+        Sent::Archive(stream) => {
+            let dockerfile = match &args.file {
+                None => DockerfileFrom::Usual,
+                Some(path) => DockerfileFrom::Inside(inside(path)?),
+            };
+            Ok(Inputs { dockerfile, context: ContextFrom::Archive(stream) })
+        }
+        Sent::Other(_) if args.file.is_some() => Err(usage("standard input is a Dockerfile, and `-f` names another one")
+            .help("leave `-f` out, or send a tar archive, in which `-f` names a file")),
+        Sent::Other(stream) => Ok(Inputs { dockerfile: DockerfileFrom::Text(whole(stream)?), context: ContextFrom::Nowhere }),
+        Sent::Nothing => Err(usage("standard input is empty").help("send a Dockerfile or a tar archive: `tar -c . | lapstrake build -`")),
+    }
+}
+
+/// A path in a context that is no directory.
+fn inside(path: &Path) -> Result<String, Error> {
+    let text = path.to_str().ok_or_else(|| usage(format!("`{}` is not UTF-8", path.display())))?;
+    Ok(text.to_owned())
 }
 
 /// A URL as messages may show it.
@@ -91,12 +116,6 @@ fn without_userinfo(url: &str) -> String {
         }
         _ => url.to_owned(),
     }
-}
-
-/// Is it a tar, plain or compressed?
-fn looks_like_archive(bytes: &[u8]) -> bool {
-    let magic: [&[u8]; 4] = [b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd"];
-    magic.iter().any(|magic| bytes.starts_with(magic)) || bytes.get(257..262) == Some(b"ustar")
 }
 
 fn plan_request(args: &Build, contexts: &BTreeMap<String, NamedContext>) -> Result<plan::Request, Error> {

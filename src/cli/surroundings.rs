@@ -17,6 +17,9 @@ use crate::{
     store::Store,
 };
 
+/// The largest Dockerfile.
+const LONGEST_TEXT: u64 = 16 << 20;
+
 /// What a command finds around it.
 #[derive(Debug)]
 pub(super) struct Surroundings {
@@ -56,11 +59,21 @@ pub(super) fn variable(name: &str) -> Option<OsString> {
     std::env::var_os(name).filter(|value| !value.is_empty())
 }
 
-/// All of standard input, up to the size that a Dockerfile may have.
+/// All of standard input, if it is no larger than a Dockerfile may be.
 pub(super) fn stdin() -> Result<Vec<u8>, Error> {
+    whole(std::io::stdin().lock())
+}
+
+/// All that standard input still has, if it is no larger than a Dockerfile may be.
+pub(super) fn whole(from: impl std::io::Read) -> Result<Vec<u8>, Error> {
     let mut bytes = Vec::new();
-    let read = std::io::stdin().lock().take(16 << 20).read_to_end(&mut bytes);
-    read.map(|_length| bytes).map_err(|error| Error::new(Kind::Environment, "cannot read standard input").because(&error))
+    let read = from.take(LONGEST_TEXT + 1).read_to_end(&mut bytes);
+    match read.map_err(|error| Error::new(Kind::Environment, "cannot read standard input").because(&error))? {
+        length if length as u64 > LONGEST_TEXT => {
+            Err(Error::new(Kind::Request, format!("the Dockerfile on standard input is larger than {LONGEST_TEXT} bytes")))
+        }
+        _ => Ok(bytes),
+    }
 }
 
 fn default_config(config: Option<OsString>, home: Option<OsString>) -> Option<PathBuf> {

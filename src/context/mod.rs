@@ -11,6 +11,7 @@
 
 mod ignorefile;
 mod stats;
+mod unpacked;
 
 use std::{
     cell::RefCell,
@@ -23,6 +24,7 @@ use std::{
 
 pub use ignorefile::ignore_patterns;
 pub use stats::Stats;
+pub use unpacked::Unpacked;
 
 use crate::{
     layer::Content,
@@ -71,6 +73,12 @@ pub enum Error {
         file: String,
         /// In bytes.
         limit: u64,
+    },
+    /// An archive that can be no context.
+    #[error("the archive cannot be a build context: {reason}")]
+    Archive {
+        /// What was found.
+        reason: String,
     },
 }
 
@@ -208,12 +216,7 @@ impl Context {
             return Ok(None);
         }
         let file = dir::open_file(&*self.root, at.as_os_path()).map_err(|error| refused("open", path, error))?;
-        let mut bytes = Vec::new();
-        let length = file.take(limit + 1).read_to_end(&mut bytes).map_err(PathError::new("read", path.as_os_path()))?;
-        if length as u64 > limit {
-            return Err(Error::TooLong { file: shown(path), limit });
-        }
-        Ok(Some(bytes))
+        bounded(file, path, limit).map(Some)
     }
 
     /// `None`: no directory there.
@@ -280,6 +283,18 @@ impl Context {
         }
         Ok(false)
     }
+}
+
+/// All bytes of a file that has a limit.
+fn bounded(file: std::fs::File, path: &TreePath, limit: u64) -> Result<Vec<u8>, Error> {
+    let mut bytes = Vec::new();
+    let length = file.take(limit + 1).read_to_end(&mut bytes).map_err(PathError::new("read", path.as_os_path()))?;
+    if length as u64 > limit { Err(Error::TooLong { file: shown(path), limit }) } else { Ok(bytes) }
+}
+
+/// A small file below a directory of foreign origin, links followed inside of it. `None`: it is not there.
+pub fn small_file(dir: &Path, path: &str, limit: u64) -> Result<Option<Vec<u8>>, Error> {
+    Context::open(dir, PatternList::default())?.small_file(&TreePath::clean(path.as_bytes())?, limit)
 }
 
 /// The kernel's answer with the path that the user knows.

@@ -53,8 +53,7 @@ pub fn build(job: &Job, store: &Store, domain: &str, front: &dyn Front) -> Resul
     let mut site =
         Site { job, store, front, domain, trees: Trees::new(store, front, domain), contexts: Contexts::default(), stages: Vec::new() };
     site.stages = vec![Snapshot::default(); plan.stages.len()];
-    let project = job.context.as_ref().map(|context| context.dir.to_string_lossy()).unwrap_or_default();
-    let project = project.as_ref();
+    let project = job.project.as_str();
     let mut done = BTreeSet::new();
     while let Some((number, node)) = graph.ready(&done) {
         let (Some(stage), Some(before)) = (plan.stages.get(node.stage.0), before(&site, plan, node)) else { break };

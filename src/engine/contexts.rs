@@ -1,46 +1,81 @@
-//! The directories that a build copies from: each listed once, with what earlier builds know of its files.
+//! The contexts that a build copies from: a directory is listed once, with what earlier builds know of its files; of an archive
+//! that was unpacked all is known.
 
-use std::{cell::RefCell, collections::BTreeMap, path::PathBuf, sync::Arc};
+use std::{
+    cell::RefCell,
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
-use super::Directory;
+use super::Files;
 use crate::{
-    context::{self, Context, Stats},
+    context::{self, Context, Stats, Unpacked},
     error::Error,
+    pattern::PatternList,
+    rootfs::Tree,
     store::Store,
 };
 
-/// A directory's context, and the digests that are remembered of its files.
-type Known = (Arc<Context>, Arc<Stats>);
+/// An open context.
+#[derive(Clone)]
+pub(super) enum Opening {
+    /// A directory.
+    Directory(Arc<Context>),
+    /// An archive.
+    Archive(Tree),
+}
+
+/// A context, and the digests that are remembered of a directory's files.
+struct Known(Opening, Option<Arc<Stats>>);
 
 /// The open contexts of one build.
 #[derive(Default)]
 pub(super) struct Contexts(RefCell<BTreeMap<PathBuf, Known>>);
 
 impl Contexts {
-    /// The context of a directory.
-    pub(super) fn open(&self, store: &Store, directory: &Directory, name: &str) -> Result<Arc<Context>, Error> {
-        if let Some((context, _)) = self.0.borrow().get(&directory.dir) {
-            return Ok(Arc::clone(context));
+    /// Opens a context; `name` is what messages call it.
+    pub(super) fn open(&self, store: &Store, files: &Files, name: &str) -> Result<Opening, Error> {
+        let (Files::Directory { dir, .. } | Files::Fetched(dir) | Files::Unpacked(dir)) = files;
+        if let Some(Known(opening, _)) = self.0.borrow().get(dir) {
+            return Ok(opening.clone());
         }
-        let ignore = context::ignore_patterns(&directory.dir, directory.dockerfile.as_deref())?;
-        let stats = Arc::new(Stats::load(store, &directory.dir)?);
-        let context = Arc::new(Context::open(&directory.dir, ignore)?.called(name).remembering(Arc::clone(&stats)));
-        drop(self.0.borrow_mut().insert(directory.dir.clone(), (Arc::clone(&context), stats)));
-        Ok(context)
+        let known = match files {
+            Files::Directory { dockerfile, .. } => directory(store, dir, dockerfile.as_deref(), name)?,
+            Files::Fetched(_) => Known(Opening::Directory(Arc::new(Context::open(dir, PatternList::default())?.called(name))), None),
+            Files::Unpacked(_) => {
+                let unpacked = Unpacked::open(dir)?;
+                Known(Opening::Archive(Tree::extracted(unpacked.chain().clone(), vec![Arc::clone(unpacked.files())], name)), None)
+            }
+        };
+        let opening = known.0.clone();
+        drop(self.0.borrow_mut().insert(dir.clone(), known));
+        Ok(opening)
     }
 
     /// Lists and reads everything anew: a file turned out to be another than it was taken for.
     pub(super) fn forget(&self) {
-        for (_, stats) in std::mem::take(&mut *self.0.borrow_mut()).into_values() {
-            stats.forget();
+        for Known(_, stats) in std::mem::take(&mut *self.0.borrow_mut()).into_values() {
+            if let Some(stats) = stats {
+                stats.forget();
+            }
         }
     }
 
     /// Keeps for the next build what this one learnt.
     pub(super) fn save(&self, store: &Store) -> Result<(), Error> {
-        for (_, stats) in self.0.borrow().values() {
-            stats.save(store)?;
+        for Known(_, stats) in self.0.borrow().values() {
+            if let Some(stats) = stats {
+                stats.save(store)?;
+            }
         }
         Ok(())
     }
+}
+
+fn directory(store: &Store, dir: &Path, dockerfile: Option<&Path>, name: &str) -> Result<Known, Error> {
+    let ignore = context::ignore_patterns(dir, dockerfile)?;
+    let stats = Arc::new(Stats::load(store, dir)?);
+    let context = Context::open(dir, ignore)?.called(name).remembering(Arc::clone(&stats));
+    Ok(Known(Opening::Directory(Arc::new(context)), Some(stats)))
 }

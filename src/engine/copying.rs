@@ -5,6 +5,7 @@ use std::{cell::Cell, os::fd::OwnedFd, sync::Arc};
 use super::{
     How,
     build::{At, Site, end},
+    contexts::Opening,
     fault,
     key::Recipe,
     snapshot::{Held, Snapshot},
@@ -137,15 +138,24 @@ impl Opened {
     }
 }
 
+impl From<Opening> for Opened {
+    fn from(opening: Opening) -> Self {
+        match opening {
+            Opening::Directory(context) => Self::Directory(context),
+            Opening::Archive(tree) => Self::Tree(tree),
+        }
+    }
+}
+
 /// An origin as a source.
 fn open(site: &Site<'_>, origin: &Origin, purpose: Use) -> Result<Opened, Error> {
     match origin {
         Origin::Context => match &site.job.context {
-            Some(directory) => site.contexts.open(site.store, directory, "the build context").map(Opened::Directory),
+            Some(files) => site.contexts.open(site.store, files, "the build context").map(Opened::from),
             None => Ok(Opened::Tree(Tree::indexed(Chain::default(), "the empty build context"))),
         },
         Origin::Named(name) => match site.job.named.get(name) {
-            Some(directory) => site.contexts.open(site.store, directory, &format!("the context `{name}`")).map(Opened::Directory),
+            Some(files) => site.contexts.open(site.store, files, &format!("the context `{name}`")).map(Opened::from),
             None => Err(Error::new(Kind::Request, format!("there is no context `{name}`"))),
         },
         Origin::Stage(id) => {

@@ -6,13 +6,20 @@ use serde::{Deserialize, Serialize};
 
 use crate::{layer::Compression, plan::Plan};
 
-/// A directory that files come from.
+/// A context: where files come from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Directory {
-    /// Where.
-    pub dir: PathBuf,
-    /// The Dockerfile, whose own ignore file replaces the directory's.
-    pub dockerfile: Option<PathBuf>,
+pub enum Files {
+    /// A directory of the user's.
+    Directory {
+        /// Where.
+        dir: PathBuf,
+        /// The Dockerfile, whose own ignore file replaces the directory's.
+        dockerfile: Option<PathBuf>,
+    },
+    /// A directory that was made for this build of what somebody else sent. Nothing is ignored, nothing remembered.
+    Fetched(PathBuf),
+    /// An archive that was unpacked for this build, as `context::Unpacked` leaves it.
+    Unpacked(PathBuf),
 }
 
 /// A build, complete: the engine reads no argument, no environment and no configuration.
@@ -23,9 +30,11 @@ pub struct Job {
     /// What to do.
     pub plan: Plan,
     /// The build context; `None`: an empty one.
-    pub context: Option<Directory>,
-    /// Named contexts that are directories.
-    pub named: BTreeMap<String, Directory>,
+    pub context: Option<Files>,
+    /// Named contexts that are no images.
+    pub named: BTreeMap<String, Files>,
+    /// What tells this project's instructions from another's that stand in the same place: where its context is.
+    pub project: String,
     /// Stages whose records are not looked at; an empty name stands for all.
     pub no_cache: Vec<String>,
     /// Values of `--add-host`, as lines of /etc/hosts.

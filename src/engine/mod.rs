@@ -23,7 +23,7 @@ mod trees;
 pub mod wire;
 
 pub use event::{Event, How, StepInfo};
-pub use job::{Directory, Job};
+pub use job::{Files, Job};
 
 use std::os::fd::BorrowedFd;
 

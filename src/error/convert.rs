@@ -79,7 +79,8 @@ impl From<context::Error> for Error {
             | context::Error::Unresolved(_)
             | context::Error::Name(_)
             | context::Error::IgnoreFile { .. }
-            | context::Error::TooLong { .. } => Kind::Request,
+            | context::Error::TooLong { .. }
+            | context::Error::Archive { .. } => Kind::Request,
         };
         public(kind, &error)
     }

@@ -4,11 +4,10 @@ use std::{
     cell::RefCell,
     collections::{BTreeMap, BTreeSet},
     io::Write,
-    path::PathBuf,
 };
 
 use super::{
-    Cancel, NamedContext, Registries, Secret,
+    Cancel, Context, NamedContext, Registries, Secret,
     bases::LookUp,
     dockerfile_text::{self, Text},
     engine_process::{self, Answers},
@@ -16,7 +15,7 @@ use super::{
 };
 use crate::{
     dockerfile,
-    engine::{Directory, Event, Job},
+    engine::{Event, Files, Job},
     error::{Error, Kind},
     image::{self, Image},
     layer::Compression,
@@ -28,8 +27,6 @@ use crate::{
 /// A build as the user wants it.
 #[derive(Debug)]
 pub struct Request {
-    /// The context; `None`: an empty one.
-    pub context: Option<PathBuf>,
     /// Named contexts.
     pub contexts: BTreeMap<String, NamedContext>,
     /// What the plan is made with.
@@ -76,6 +73,7 @@ const COMPRESSION: Compression = Compression::Gzip(6);
 /// Builds. `event` sees everything that happens; `stdout` is for outputs that go there.
 pub fn build(
     request: &Request,
+    context: &Context,
     text: &Text,
     session: &Session<'_>,
     event: &mut dyn FnMut(Event),
@@ -93,7 +91,7 @@ pub fn build(
         event(Event::Warning { diagnostic: diagnostic.clone() });
     }
     let sources = sources(&plan);
-    let work = Work { request, session, job: job(request, text, session, plan)?, sources };
+    let work = Work { request, session, job: job(request, context, text, session, plan)?, sources };
     // A damaged layer costs doing its step again, unless half of an output is on its way already.
     let repeatable = !request.outputs.iter().any(Sink::writes_to_stdout);
     let mut told = BTreeSet::new();
@@ -158,12 +156,12 @@ fn resolve(request: &Request, file: &dockerfile::Dockerfile, session: &Session<'
     plan::resolve(file, &request.plan, &bases).map_err(|unresolved| Error::at(unresolved.kind, unresolved.places))
 }
 
-fn job(request: &Request, text: &Text, session: &Session<'_>, plan: Plan) -> Result<Job, Error> {
-    let context = request.context.as_ref().map(|dir| dockerfile_text::directory(dir, text.path.as_deref())).transpose()?;
-    let mut named: BTreeMap<String, Directory> = BTreeMap::new();
+fn job(request: &Request, context: &Context, text: &Text, session: &Session<'_>, plan: Plan) -> Result<Job, Error> {
+    let mut named: BTreeMap<String, Files> = BTreeMap::new();
     for (name, context) in &request.contexts {
         if let NamedContext::Directory(dir) = context {
-            drop(named.insert(name.clone(), dockerfile_text::directory(dir, None)?));
+            let dir = dockerfile_text::directory(dir)?;
+            drop(named.insert(name.clone(), Files::Directory { dir, dockerfile: None }));
         }
     }
     let namespaces = needs_trees(&plan);
@@ -175,8 +173,9 @@ fn job(request: &Request, text: &Text, session: &Session<'_>, plan: Plan) -> Res
     Ok(Job {
         store,
         plan,
-        context,
+        context: context.files(text.path.as_deref())?,
         named,
+        project: context.project.clone(),
         no_cache: request.no_cache.clone(),
         hosts: request.hosts.clone(),
         compression: COMPRESSION,

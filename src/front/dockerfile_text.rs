@@ -7,21 +7,27 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use super::Context;
 use crate::{
     diag::Source,
-    engine::Directory,
     error::{Error, Kind},
 };
 
 /// The largest Dockerfile and the largest ignore file that are read.
-const LIMIT: u64 = 16 << 20;
+pub(super) const LIMIT: u64 = 16 << 20;
+/// The ignore file of a context.
+pub(super) const IGNORE: &str = ".dockerignore";
+/// The usual names of a Dockerfile, the first that is there.
+const USUAL: [&str; 2] = ["Dockerfile", "dockerfile"];
 
 /// Where the Dockerfile is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DockerfileFrom {
     /// In the context, under its usual name.
-    Context(PathBuf),
-    /// In a file.
+    Usual,
+    /// In the context, under this path. In a context that is a directory of the user's, [`DockerfileFrom::File`] is meant.
+    Inside(String),
+    /// In a file of the user's.
     File(PathBuf),
     /// Already read, from standard input.
     Text(Vec<u8>),
@@ -37,23 +43,37 @@ pub struct Text {
 }
 
 /// Reads it.
-pub fn read(from: &DockerfileFrom) -> Result<Text, Error> {
-    let (name, path, bytes) = match from {
-        DockerfileFrom::Text(bytes) => ("<stdin>".to_owned(), None, bytes.clone()),
-        DockerfileFrom::File(path) => (path.display().to_string(), Some(path.clone()), required(path)?),
-        DockerfileFrom::Context(dir) => {
-            let usual = dir.join("Dockerfile");
-            let lower = dir.join("dockerfile");
+pub fn read(from: &DockerfileFrom, context: &Context) -> Result<Text, Error> {
+    let (name, path, bytes) = match (from, context.directory()) {
+        (DockerfileFrom::Text(bytes), _) => ("<stdin>".to_owned(), None, bytes.clone()),
+        (DockerfileFrom::File(path), _) => (path.display().to_string(), Some(path.clone()), required(path)?),
+        (DockerfileFrom::Usual, Some(dir)) => {
+            let [usual, lower] = USUAL.map(|name| dir.join(name));
             let path = if !usual.exists() && lower.exists() { lower } else { usual };
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             (name, Some(path.clone()), required(&path)?)
         }
+        (DockerfileFrom::Inside(path), Some(dir)) => (path.clone(), Some(dir.join(path)), required(&dir.join(path))?),
+        (DockerfileFrom::Usual, None) => inside(&USUAL, context)?,
+        (DockerfileFrom::Inside(path), None) => inside(&[path], context)?,
     };
     let text = String::from_utf8(bytes).map_err(|error| {
         let line = error.as_bytes().get(..error.utf8_error().valid_up_to()).unwrap_or_default().split(|byte| *byte == b'\n').count();
         Error::new(Kind::Request, format!("{name}:{line}: the Dockerfile is not UTF-8 text")).help("save it as UTF-8")
     })?;
     Ok(Text { source: Source { name, text }, path })
+}
+
+/// The first of these names in a context that somebody else made: no link leads out of it.
+fn inside(names: &[&str], context: &Context) -> Result<(String, Option<PathBuf>, Vec<u8>), Error> {
+    for name in names {
+        if let Some(bytes) = context.small_file(name)? {
+            return Ok(((*name).to_owned(), None, bytes));
+        }
+    }
+    let name = names.first().copied().unwrap_or_default();
+    Err(Error::new(Kind::Request, format!("there is no Dockerfile at `{}` in the context", name.escape_debug()))
+        .help("name it with `-f PATH`, from the context's top"))
 }
 
 fn required(path: &Path) -> Result<Vec<u8>, Error> {
@@ -84,8 +104,8 @@ fn bounded(path: &Path) -> Result<Option<Vec<u8>>, Error> {
     Ok(Some(bytes))
 }
 
-/// A directory as a context, with its complete path.
-pub(super) fn directory(dir: &Path, dockerfile: Option<&Path>) -> Result<Directory, Error> {
+/// The complete path of a directory that is a context.
+pub(super) fn directory(dir: &Path) -> Result<PathBuf, Error> {
     let unreadable = |error: std::io::Error| {
         Error::new(Kind::Request, format!("cannot read the context `{}`", dir.display()))
             .because(&error)
@@ -95,6 +115,5 @@ pub(super) fn directory(dir: &Path, dockerfile: Option<&Path>) -> Result<Directo
         return Err(Error::new(Kind::Request, format!("the context `{}` is not a directory", dir.display()))
             .help("name the directory; the Dockerfile is named with `-f`"));
     }
-    let dockerfile = dockerfile.map(std::path::absolute).transpose().map_err(unreadable)?;
-    Ok(Directory { dir: std::fs::canonicalize(dir).map_err(unreadable)?, dockerfile })
+    std::fs::canonicalize(dir).map_err(unreadable)
 }

@@ -5,6 +5,7 @@
 mod bases;
 mod build;
 mod cancel;
+mod context;
 mod dockerfile_text;
 mod engine_process;
 mod registries;
@@ -14,6 +15,7 @@ mod sinks;
 pub use bases::NamedContext;
 pub use build::{Built, Request, Session, build};
 pub use cancel::Cancel;
+pub use context::{Context, ContextFrom, Sent, Stream};
 pub use dockerfile_text::{DockerfileFrom, Text, read as read_dockerfile};
 pub use engine_process::{ENGINE, engine_main};
 pub use registries::{Registries, RegistrySettings};

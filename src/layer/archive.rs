@@ -90,6 +90,16 @@ pub fn is_archive<'a>(from: impl Read + Send + 'a) -> bool {
     decompress(from).is_ok_and(|plain| matches!(Entries::new(plain).next_member(), Ok(Some(_))))
 }
 
+/// How many bytes [`begins`] wants to see.
+pub const BEGINNING: usize = BLOCK;
+
+/// Could these first bytes, [`BEGINNING`] or all there are, be those of an archive: packed, or with a header that sums up right, or
+/// the end mark of an empty one?
+pub fn begins(head: &[u8]) -> bool {
+    Packing::of(head) != Packing::Plain
+        || head.first_chunk::<BLOCK>().is_some_and(|first| first.iter().all(|byte| *byte == 0) || block::parse(first).is_ok())
+}
+
 fn damaged<T>(reason: impl Into<String>) -> Result<T, Error> {
     Err(Error::Damaged(reason.into()))
 }

@@ -48,14 +48,16 @@ pub(crate) fn meta(meta: &Meta, sort: Sort) -> Meta {
 
 /// Why a path cannot be in a layer.
 pub(crate) fn refusal(path: &TreePath) -> Option<&'static str> {
+    let marks = path.components().any(|name| name.starts_with(WHITEOUT));
+    if marks { Some("a name that begins with `.wh.` would delete another file") } else { too_long(path) }
+}
+
+/// Why a path cannot be on a disk.
+pub(crate) fn too_long(path: &TreePath) -> Option<&'static str> {
     if path.as_bytes().len() > MAX_PATH {
         return Some("it is longer than the kernel takes");
     }
-    path.components().find_map(|name| match name {
-        _ if name.starts_with(WHITEOUT) => Some("a name that begins with `.wh.` would delete another file"),
-        _ if name.len() > MAX_NAME => Some("one of its names is longer than the kernel takes"),
-        _ => None,
-    })
+    path.components().any(|name| name.len() > MAX_NAME).then_some("one of its names is longer than the kernel takes")
 }
 
 /// Readable text of a path whose bytes are not known to be one.

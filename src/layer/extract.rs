@@ -74,6 +74,11 @@ impl<'a> Disk<'a> {
 
     /// Writes a new file and gives it its metadata.
     fn fill(&mut self, path: &TreePath, meta: &Meta, body: &mut dyn Read) -> Result<(), Error> {
+        dress(self.pour(path, body)?, path, meta)
+    }
+
+    /// Writes a new file with the mode 0600.
+    pub(super) fn pour(&mut self, path: &TreePath, body: &mut dyn Read) -> Result<File, Error> {
         let parent = self.parent(path)?;
         let mut file = dir::create_file(&parent, path.name())?;
         loop {
@@ -85,7 +90,7 @@ impl<'a> Disk<'a> {
             };
             file.write_all(self.buffer.get(..read).unwrap_or_default()).map_err(PathError::new("write", path.as_os_path()))?;
         }
-        dress(&file, path, meta)
+        Ok(file)
     }
 }
 

@@ -22,6 +22,7 @@ mod recompress;
 mod seal;
 #[cfg(test)]
 mod tests;
+mod unpack;
 mod upper;
 mod verified;
 mod write;
@@ -30,6 +31,7 @@ pub use archive::decompress;
 pub(crate) use header::{END, Header, format as format_header, padding};
 pub use intact::is_intact;
 pub use recompress::recompress;
+pub use unpack::unpack;
 
 use std::{collections::BTreeMap, os::fd::OwnedFd, path::PathBuf, sync::Arc};
 
@@ -197,14 +199,14 @@ pub struct Lower {
 pub fn extract(store: &Store, blob: &Descriptor, diff_id: &DiffId, into: &OwnedFd, below: &[Lower]) -> Result<Arc<Index>, Error> {
     let chain = Chain::new(below.iter().map(|lower| Arc::clone(&lower.index)).collect());
     let mut disk = extract::Disk::new(into, below)?;
-    let index = verified::with_tar(store, blob, diff_id, |tar| read::read(tar, &chain, &mut disk))?;
+    let index = verified::with_tar(store, blob, diff_id, |tar| read::read(tar, read::Form::Layer, &chain, &mut disk))?;
     store.put_index(diff_id, &index)?;
     Ok(Arc::new(index))
 }
 
 /// Reads a layer's blob for its index alone, verifying both digests.
 pub fn index(store: &Store, blob: &Descriptor, diff_id: &DiffId, below: &Chain) -> Result<Arc<Index>, Error> {
-    let index = verified::with_tar(store, blob, diff_id, |tar| read::read(tar, below, &mut read::Nowhere))?;
+    let index = verified::with_tar(store, blob, diff_id, |tar| read::read(tar, read::Form::Layer, below, &mut read::Nowhere))?;
     store.put_index(diff_id, &index)?;
     Ok(Arc::new(index))
 }

@@ -6,7 +6,8 @@
 //! Source: image-spec `layer.md`. Where it says nothing (a path through a link, a directory that has no entry, two entries
 //! of a name) it is as containerd's `pkg/archive` lays a layer over the merged tree: links are followed inside the root, a
 //! missing directory is as it was, the last entry wins. Where containerd and GNU tar differ on a hard link's metadata,
-//! the first name's counts.
+//! the first name's counts. An archive of plain files is read by the same rules; only a name that begins with `.wh.` is one
+//! as any other there.
 
 use std::{
     cell::RefCell,
@@ -25,6 +26,15 @@ use crate::tree::{Chain, ContentDigest, Entry, Index, IndexBuilder, Kind, Meta, 
 /// No layer that people use is near these; they bound what a small blob can make us hold.
 const MAX_ROWS: usize = 4_000_000;
 const MAX_WEIGHT: usize = 512 << 20;
+
+/// What an archive's names mean.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    /// A layer: names that begin with `.wh.` take away what is beneath.
+    Layer,
+    /// Files, all root's: a build context. `..` may climb, but not out.
+    Files,
+}
 
 /// Where a layer's entries go.
 pub(super) trait Sink {
@@ -90,8 +100,9 @@ impl From<super::archive::Error> for Error {
 }
 
 /// Reads all entries of a plain tar.
-pub(super) fn read(tar: impl Read, below: &Chain, sink: &mut dyn Sink) -> Result<Index, Error> {
+pub(super) fn read(tar: impl Read, form: Form, below: &Chain, sink: &mut dyn Sink) -> Result<Index, Error> {
     let mut unpacker = Unpacker {
+        form,
         below,
         sink,
         slots: BTreeMap::new(),
@@ -117,6 +128,7 @@ enum Slot {
 }
 
 struct Unpacker<'a> {
+    form: Form,
     below: &'a Chain,
     sink: &'a mut dyn Sink,
     /// Every directory above a path that is here is here too.
@@ -153,49 +165,74 @@ impl Read for Tee<'_> {
 impl Unpacker<'_> {
     fn member(&mut self, member: &Member, body: &mut dyn Read) -> Result<(), Error> {
         let shown = || canonical::shown(&member.name);
-        let path = TreePath::parse(&member.name).map_err(|_bad| bad(format!("the name `{}` leads outside", shown())))?;
-        // What aufs kept for itself; Docker's own old layers have it.
-        if path.components().next().is_some_and(|first| matches!(first, b".wh..wh.aufs" | b".wh..wh.orph" | b".wh..wh.plnk")) {
-            return Ok(());
-        }
+        let path = self.path(&member.name).ok_or_else(|| bad(format!("the name `{}` leads outside", shown())))?;
         let parent = path.parent().unwrap_or_default();
-        if let Some(reason) = canonical::refusal(&parent) {
-            return Err(bad(format!("the name `{}`: {reason}", shown())));
+        if self.form == Form::Layer {
+            // What aufs kept for itself; Docker's own old layers have it.
+            if path.components().next().is_some_and(|first| matches!(first, b".wh..wh.aufs" | b".wh..wh.orph" | b".wh..wh.plnk")) {
+                return Ok(());
+            }
+            if let Some(reason) = canonical::refusal(&parent) {
+                return Err(bad(format!("the name `{}`: {reason}", shown())));
+            }
+            if path.name() == OPAQUE {
+                return self.opaque(&parent);
+            }
+            if let Some(name) = path.name().strip_prefix(WHITEOUT) {
+                let gone = parent.join(name).ok().filter(|gone| canonical::refusal(gone).is_none());
+                return self.whiteout(&gone.ok_or_else(|| bad(format!("the whiteout `{}` names nothing", shown())))?);
+            }
         }
-        if path.name() == OPAQUE {
-            return self.opaque(&parent);
-        }
-        if let Some(name) = path.name().strip_prefix(WHITEOUT) {
-            let gone = parent.join(name).ok().filter(|gone| canonical::refusal(gone).is_none());
-            return self.whiteout(&gone.ok_or_else(|| bad(format!("the whiteout `{}` names nothing", shown())))?);
-        }
-        if let Some(reason) = canonical::refusal(&path) {
+        if let Some(reason) = self.refusal(&path) {
             return Err(bad(format!("the name `{}`: {reason}", shown())));
         }
         if path.is_root() {
             return self.root(member);
         }
         let path = self.directory(&parent)?.join(path.name()).map_err(|error| bad(error.to_string()))?;
-        if let Some(reason) = canonical::refusal(&path) {
+        if let Some(reason) = self.refusal(&path) {
             return Err(bad(format!("the name `{}` leads to `{path}`: {reason}", shown())));
         }
         self.put(path, member, body)
+    }
+
+    /// A name of the archive as a path. `None`: it leads outside.
+    fn path(&self, name: &[u8]) -> Option<TreePath> {
+        match self.form {
+            Form::Layer => TreePath::parse(name).ok(),
+            Form::Files => {
+                let climbs = name.split(|byte| *byte == b'/').try_fold(0_usize, |depth, part| match part {
+                    b"" | b"." => Some(depth),
+                    b".." => depth.checked_sub(1),
+                    _ => Some(depth + 1),
+                });
+                climbs.and_then(|_depth| TreePath::clean(name).ok())
+            }
+        }
+    }
+
+    fn refusal(&self, path: &TreePath) -> Option<&'static str> {
+        if self.form == Form::Layer { canonical::refusal(path) } else { canonical::too_long(path) }
+    }
+
+    fn meta(&self, member: &Member, sort: Sort) -> Meta {
+        let meta = canonical::meta(&member.meta, sort);
+        if self.form == Form::Layer { meta } else { Meta { uid: 0, gid: 0, ..meta } }
     }
 
     fn root(&mut self, member: &Member) -> Result<(), Error> {
         if member.kind != MemberKind::Dir {
             return Err(bad("its root is no directory"));
         }
-        let entry = Entry { meta: canonical::meta(&member.meta, Sort::Dir), kind: Kind::Dir };
+        let entry = Entry { meta: self.meta(member, Sort::Dir), kind: Kind::Dir };
         self.insert(TreePath::root(), entry, false)
     }
 
     fn put(&mut self, path: TreePath, member: &Member, body: &mut dyn Read) -> Result<(), Error> {
-        let meta = |sort| canonical::meta(&member.meta, sort);
         match &member.kind {
             MemberKind::HardLink(target) => self.hard_link(path, target),
             MemberKind::Dir => {
-                let entry = Entry { meta: meta(Sort::Dir), kind: Kind::Dir };
+                let entry = Entry { meta: self.meta(member, Sort::Dir), kind: Kind::Dir };
                 if let Some(Slot::Put { inode, .. }) = self.slots.get(&path).copied()
                     && let Some(have) = self.inodes.get_mut(inode).filter(|have| have.kind == Kind::Dir)
                 {
@@ -208,7 +245,7 @@ impl Unpacker<'_> {
             }
             MemberKind::File { size } => {
                 let _hidden = self.clear(&path)?;
-                let meta = meta(Sort::File);
+                let meta = self.meta(member, Sort::File);
                 let mut tee = Tee { from: body, hasher: blake3::Hasher::new(), kept: self.keeper.wants(&path, *size) };
                 self.sink.file(&path, &meta, &mut tee)?;
                 let content = ContentDigest(*tee.hasher.finalize().as_bytes());
@@ -221,16 +258,16 @@ impl Unpacker<'_> {
                 if target.is_empty() || target.len() > canonical::MAX_PATH || target.contains(&0) {
                     return Err(bad(format!("the link `{path}` has a target that is no path")));
                 }
-                self.other(path, Entry { meta: meta(Sort::Symlink), kind: Kind::Symlink { target: target.clone() } })
+                self.other(path, Entry { meta: self.meta(member, Sort::Symlink), kind: Kind::Symlink { target: target.clone() } })
             }
             MemberKind::Char { major: 0, minor: 0 } => Err(bad(format!("the device `{path}` would delete another file"))),
             MemberKind::Char { major, minor } => {
-                self.other(path, Entry { meta: meta(Sort::Special), kind: Kind::Char { major: *major, minor: *minor } })
+                self.other(path, Entry { meta: self.meta(member, Sort::Special), kind: Kind::Char { major: *major, minor: *minor } })
             }
             MemberKind::Block { major, minor } => {
-                self.other(path, Entry { meta: meta(Sort::Special), kind: Kind::Block { major: *major, minor: *minor } })
+                self.other(path, Entry { meta: self.meta(member, Sort::Special), kind: Kind::Block { major: *major, minor: *minor } })
             }
-            MemberKind::Fifo => self.other(path, Entry { meta: meta(Sort::Special), kind: Kind::Fifo }),
+            MemberKind::Fifo => self.other(path, Entry { meta: self.meta(member, Sort::Special), kind: Kind::Fifo }),
         }
     }
 
@@ -243,7 +280,7 @@ impl Unpacker<'_> {
     fn hard_link(&mut self, path: TreePath, target: &[u8]) -> Result<(), Error> {
         let shown = canonical::shown(target);
         let nowhere = || bad(format!("the hard link `{path}` names `{shown}`, which is not there"));
-        let target = TreePath::parse(target).map_err(|_bad| bad(format!("the hard link `{path}` leads outside, to `{shown}`")))?;
+        let target = self.path(target).ok_or_else(|| bad(format!("the hard link `{path}` leads outside, to `{shown}`")))?;
         let (parent, name) = (target.parent().ok_or_else(nowhere)?, target.name().to_vec());
         let parent = resolve_with(&parent, true, |at| self.look(at)).map_err(|error| bad(error.to_string()))?;
         let first = parent.join(&name).map_err(|_bad| nowhere())?;
@@ -308,7 +345,7 @@ impl Unpacker<'_> {
             return Ok(path.clone());
         }
         let path = resolve_with(path, true, |at| self.look(at)).map_err(|error| bad(error.to_string()))?;
-        if let Some(reason) = canonical::refusal(&path) {
+        if let Some(reason) = self.refusal(&path) {
             return Err(bad(format!("a link leads to `{path}`: {reason}")));
         }
         let mut hidden = self.hides_all;

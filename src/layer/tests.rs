@@ -355,7 +355,7 @@ proptest! {
     fn any_changes_read_back_as_they_were_written(changes in arbitrary_changes()) {
         let (tar, index) = emitted(&changes);
         prop_assert_eq!(&emitted(&changes).0, &tar);
-        prop_assert_eq!(&read::read(tar.as_slice(), &Chain::default(), &mut read::Nowhere).unwrap(), &index);
+        prop_assert_eq!(&read::read(tar.as_slice(), read::Form::Layer, &Chain::default(), &mut read::Nowhere).unwrap(), &index);
         prop_assert_eq!(&Index::decode(&index.encode()).unwrap(), &index);
     }
 
@@ -365,7 +365,7 @@ proptest! {
         let (at, cut) = (at % tar.len(), cut % tar.len());
         tar[at] = byte;
         tar.truncate(cut);
-        if let Ok(read) = read::read(tar.as_slice(), &Chain::default(), &mut read::Nowhere) {
+        if let Ok(read) = read::read(tar.as_slice(), read::Form::Layer, &Chain::default(), &mut read::Nowhere) {
             prop_assert_eq!(Index::decode(&read.encode()).unwrap(), read);
         }
     }

@@ -17,6 +17,7 @@ mod building;
 mod caching;
 mod concurrency;
 mod consumers;
+mod contexts;
 mod copying;
 mod editing;
 mod examples;
