@@ -12,6 +12,7 @@ pub mod front;
 pub mod http;
 pub mod image;
 pub mod layer;
+pub mod lint;
 pub mod oci;
 pub mod output;
 pub mod pattern;

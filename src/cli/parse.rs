@@ -7,6 +7,7 @@ use crate::{
     dockerfile,
     error::{Error, Kind},
     front::{self, DockerfileFrom},
+    lint,
 };
 
 /// Shows what a Dockerfile is read as; a rejected one is exit code 1, and JSON with `ok: false`.
@@ -15,8 +16,11 @@ pub(super) fn run(file: &Path, json: bool) -> Result<(), Failure> {
     let text = front::read_dockerfile(&from, &front::Context::empty())?;
     let parsed = dockerfile::parse(&text.source.text);
     if json {
-        let shown = serde_json::to_string_pretty(&dockerfile::json::to_json(&parsed))
-            .map_err(|error| Error::new(Kind::Bug, "no JSON").because(&error))?;
+        let mut described = dockerfile::json::to_json(&parsed);
+        if let Some(fields) = described.as_object_mut() {
+            lint::describe(&text.source.text, &parsed, fields);
+        }
+        let shown = serde_json::to_string_pretty(&described).map_err(|error| Error::new(Kind::Bug, "no JSON").because(&error))?;
         report::print(&format!("{shown}\n"))?;
         if !parsed.errors.is_empty() {
             return Err(Failure::in_text(Error::at(Kind::Request, parsed.errors), text.source));

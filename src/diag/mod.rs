@@ -75,6 +75,9 @@ pub struct Diagnostic {
     pub notes: Vec<String>,
     /// One thing to do.
     pub help: Option<String>,
+    /// The rule that found it, by which it can be switched off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rule: Option<String>,
 }
 
 impl Diagnostic {
@@ -86,6 +89,7 @@ impl Diagnostic {
             labels: vec![Label { span, text: String::new() }],
             notes: Vec::new(),
             help: None,
+            rule: None,
         }
     }
 
@@ -121,6 +125,13 @@ impl Diagnostic {
     #[must_use]
     pub fn help(mut self, text: impl Into<String>) -> Self {
         self.help = Some(text.into());
+        self
+    }
+
+    /// Names the rule that found it.
+    #[must_use]
+    pub fn rule(mut self, name: impl Into<String>) -> Self {
+        self.rule = Some(name.into());
         self
     }
 

@@ -10,7 +10,7 @@ use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 
 use super::{Diagnostic, Label, Severity, Source};
 
-/// The diagnostic with its excerpt; ends with a line feed. The first line is `error: HEADLINE`, the second
+/// The diagnostic with its excerpt; ends with a line feed. The first line is `error: HEADLINE` or `warning[RULE]: HEADLINE`, the second
 /// `  --> NAME:LINE:COLUMN`.
 pub fn render(source: &Source, diagnostic: &Diagnostic) -> String {
     draw(source, diagnostic, &Renderer::plain())
@@ -33,7 +33,12 @@ fn draw(source: &Source, diagnostic: &Diagnostic, renderer: &Renderer) -> String
         let words = Some(tame(&label.text)).filter(|text| !text.is_empty());
         snippet = snippet.annotation(kind.span(excerpt.range(label)).label(words));
     }
-    let mut group = level.primary_title(tame(&diagnostic.headline)).element(snippet);
+    let title = level.primary_title(tame(&diagnostic.headline));
+    let title = match &diagnostic.rule {
+        Some(rule) => title.id(tame(rule)),
+        None => title,
+    };
+    let mut group = title.element(snippet);
     for note in &diagnostic.notes {
         group = group.element(Level::NOTE.message(tame(note)));
     }

@@ -58,6 +58,8 @@ pub struct Stage {
     pub platform: Option<Word>,
     /// The doc comment above.
     pub doc: Option<String>,
+    /// The comment lines above it, as of an [`Instruction`].
+    pub comments: Vec<String>,
     /// The whole FROM instruction.
     pub span: Span,
     /// First and last physical line of the FROM instruction.
@@ -81,8 +83,8 @@ pub struct Instruction {
     pub lines: (u32, u32),
     /// The logical line, continuations joined, heredoc bodies not included.
     pub original: String,
-    /// Rules that a `# check=skip=` comment directly above switches off.
-    pub skip_checks: Vec<String>,
+    /// The comment lines above it, without `#` and without the blanks around; a bare `#` drops what stands above it.
+    pub comments: Vec<String>,
 }
 
 /// The instructions inside a stage (FROM is [`Stage`]).

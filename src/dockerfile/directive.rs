@@ -3,7 +3,7 @@
 //! Source: BuildKit `parser/directives.go`.
 
 use super::ast::{Directive, Word};
-use super::lines::Physical;
+use super::lines::{Physical, Reader};
 use crate::diag::{Diagnostic, Span};
 
 /// Reads the head of a file line by line, until a line that is no directive.
@@ -16,7 +16,8 @@ pub(super) struct Head {
     pub(super) escape: Option<char>,
 }
 
-const KNOWN: [&str; 3] = ["check", "escape", "syntax"];
+const CHECK: &str = "check";
+const KNOWN: [&str; 3] = [CHECK, "escape", "syntax"];
 
 impl Head {
     /// Takes notice of the next line: is it a directive?
@@ -52,6 +53,32 @@ impl Head {
     }
 }
 
+/// The value of the leading `# check=…`, up to its first blank. A `#!` line may stand before the directives here, though they
+/// are no directives to the parser then.
+pub fn check_directive(text: &str) -> Option<Word> {
+    let mut reader = Reader::new(text);
+    let mut head = Head::default();
+    let mut first = true;
+    while let Some(line) = reader.next() {
+        if std::mem::take(&mut first) && line.text.starts_with("#!") {
+            continue;
+        }
+        if !matches!(head.read(line), Ok(true)) {
+            break;
+        }
+    }
+    let mut value = head.directives.into_iter().find(|directive| directive.name == CHECK)?.value;
+    value.text.truncate(value.text.find(' ').unwrap_or(value.text.len()));
+    value.span.end = value.span.start + u32::try_from(value.text.len()).unwrap_or(0);
+    Some(value)
+}
+
+/// The value of the first `check=…` among the comments above an instruction, up to its first blank.
+pub fn check_comment(comments: &[String]) -> Option<&str> {
+    let value = comments.iter().find_map(|comment| named_value(comment).filter(|(name, _)| name == CHECK))?.1;
+    value.split(' ').next()
+}
+
 /// Go's `\s`.
 fn is_space(ch: char) -> bool {
     matches!(ch, '\t' | '\n' | '\x0c' | '\r' | ' ')
@@ -59,16 +86,20 @@ fn is_space(ch: char) -> bool {
 
 /// `# name = value`, the name in lower case.
 fn split(line: Physical<'_>) -> Option<(String, Word)> {
-    let after = line.text.trim_start().strip_prefix('#')?.trim_start_matches(is_space);
+    let (name, value) = named_value(line.text.trim_start().strip_prefix('#')?)?;
+    let tail = line.text.len() - line.text.trim_end_matches(is_space).len();
+    let end = line.start + line.text.len() - tail;
+    Some((name, Word { text: value.to_owned(), span: Span::new(end - value.len(), end) }))
+}
+
+/// `name = value` as a comment holds it, the name in lower case.
+fn named_value(comment: &str) -> Option<(String, &str)> {
+    let after = comment.trim_start_matches(is_space);
     let length = after.find(|ch: char| !ch.is_ascii_alphanumeric()).unwrap_or(after.len());
     let (name, rest) = after.split_at_checked(length)?;
     if !name.starts_with(|ch: char| ch.is_ascii_alphabetic()) {
         return None;
     }
-    let value = rest.trim_start_matches(is_space).strip_prefix('=')?;
-    let value = value.trim_start_matches(is_space);
-    let start = line.start + (line.text.len() - value.len());
-    let value = value.trim_end_matches(is_space);
-    let word = Word { text: value.to_owned(), span: Span::new(start, start + value.len()) };
-    (!value.is_empty()).then(|| (name.to_ascii_lowercase(), word))
+    let value = rest.trim_start_matches(is_space).strip_prefix('=')?.trim_matches(is_space);
+    (!value.is_empty()).then(|| (name.to_ascii_lowercase(), value))
 }

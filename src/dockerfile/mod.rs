@@ -6,7 +6,7 @@
 //!
 //! Source: BuildKit `frontend/dockerfile/parser`, `instructions`, `shell/lex.go`; docs/reference.md.
 
-use crate::diag::Diagnostic;
+use crate::diag::{Diagnostic, Span};
 
 pub mod ast;
 mod decode;
@@ -22,6 +22,7 @@ mod values;
 mod words;
 
 pub use ast::*;
+pub use directive::{check_comment, check_directive};
 pub use expand::{expand, expand_words};
 pub use heredoc::without_tabs;
 pub use mount::{expand_mount, parse_mount};
@@ -40,6 +41,47 @@ pub struct Parsed {
     pub stop: Option<Stop>,
     /// What the JSON form says besides.
     level: LineLevel,
+}
+
+/// An instruction before it means anything.
+#[derive(Debug, Clone, Copy)]
+pub struct Line<'p> {
+    /// As written.
+    pub keyword: &'p Word,
+    /// What follows keyword and flags, as the instruction splits it.
+    pub words: &'p [Word],
+    /// The comment lines above it, as of an [`Instruction`].
+    pub comments: &'p [String],
+    /// From the keyword to the last byte, heredoc bodies included.
+    pub span: Span,
+    /// First and last physical line.
+    pub lines: (u32, u32),
+    /// Is it the one at which BuildKit would stop?
+    pub rejected: bool,
+}
+
+impl Parsed {
+    /// The instructions in order, as far as BuildKit would read them: none after the first that it rejects.
+    pub fn lines(&self) -> impl Iterator<Item = Line<'_>> {
+        let stop = self.stop.as_ref().map(|stop| match stop.phase {
+            Phase::Parse => 0,
+            Phase::Instructions => self.level.error_lines.get(stop.index).map_or(0, |lines| lines.0),
+        });
+        let lines = self.level.nodes.iter().map(move |node| Line {
+            keyword: &node.keyword,
+            words: &node.args,
+            comments: &node.comments,
+            span: node.span,
+            lines: node.lines,
+            rejected: stop.is_some_and(|stop| node.lines.0 >= stop),
+        });
+        lines.take_while(move |line| stop.is_none_or(|stop| line.lines.0 <= stop))
+    }
+
+    /// The instructions that are continued over a blank line: the last physical line of each, and the first blank one.
+    pub fn blank_lines(&self) -> impl Iterator<Item = (u32, Span)> {
+        self.level.blanks.iter().map(|blank| (blank.line, blank.span))
+    }
 }
 
 /// The error at which BuildKit would stop: those of the line level come before all others.

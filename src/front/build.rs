@@ -1,16 +1,15 @@
 //! A build from the user's side: text → plan → job → engine → outputs.
 
 use std::{
-    cell::RefCell,
     collections::{BTreeMap, BTreeSet},
     io::Write,
 };
 
 use super::{
     Cancel, Context, NamedContext, Registries, Secret,
-    bases::LookUp,
     dockerfile_text::{self, Text},
     engine_process::{self, Answers},
+    judge,
     sinks::{self, Sink},
 };
 use crate::{
@@ -80,16 +79,10 @@ pub fn build(
     stdout: &mut dyn Write,
 ) -> Result<Built, Error> {
     let parsed = dockerfile::parse(&text.source.text);
-    for diagnostic in parsed.warnings {
-        event(Event::Warning { diagnostic });
-    }
     if !parsed.errors.is_empty() {
         return Err(Error::at(Kind::Request, parsed.errors));
     }
-    let plan = resolve(request, &parsed.dockerfile, session, event)?;
-    for diagnostic in &plan.warnings {
-        event(Event::Warning { diagnostic: diagnostic.clone() });
-    }
+    let plan = judge::plan(request, &text.source.text, &parsed, session, event)?;
     let sources = sources(&plan);
     let work = Work { request, session, job: job(request, context, text, session, plan)?, sources };
     // A damaged layer costs doing its step again, unless half of an output is on its way already.
@@ -143,17 +136,6 @@ fn remove_damaged(store: &Store, images: &[(Platform, Image)]) {
             let _damaged = reader.finish();
         }
     }
-}
-
-fn resolve(request: &Request, file: &dockerfile::Dockerfile, session: &Session<'_>, event: &mut dyn FnMut(Event)) -> Result<Plan, Error> {
-    let bases = LookUp {
-        store: session.store,
-        registries: session.registries,
-        contexts: &request.contexts,
-        pull: request.pull,
-        note: RefCell::new(event),
-    };
-    plan::resolve(file, &request.plan, &bases).map_err(|unresolved| Error::at(unresolved.kind, unresolved.places))
 }
 
 fn job(request: &Request, context: &Context, text: &Text, session: &Session<'_>, plan: Plan) -> Result<Job, Error> {

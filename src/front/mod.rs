@@ -8,6 +8,7 @@ mod cancel;
 mod context;
 mod dockerfile_text;
 mod engine_process;
+mod judge;
 mod registries;
 mod secret;
 mod sinks;

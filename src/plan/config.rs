@@ -6,7 +6,15 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::{Action, evaluate::Evaluator, expose, graph::Directed, history, paths, scope::Setter, signal};
+use super::{
+    Action,
+    evaluate::{Evaluator, is_for_the_scanner},
+    expose,
+    graph::Directed,
+    history, paths,
+    scope::Setter,
+    signal,
+};
 use crate::{
     diag::closest,
     dockerfile::{ArgDeclaration, CommandLine, Healthcheck, KeyValue, Mode, Word},
@@ -20,6 +28,7 @@ impl Evaluator<'_, '_> {
     /// ENV: all values are expanded before any is set.
     pub(super) fn env(&mut self, command: &Directed<'_>, pairs: &[KeyValue]) {
         let Some(pairs) = self.pairs(command, pairs) else { return };
+        self.note_values(pairs.iter().map(|(name, _)| name.as_str()));
         let own = &mut self.current.own;
         for (name, value) in &pairs {
             own.scope.set(name, value.clone(), Setter::Env);
@@ -38,6 +47,7 @@ impl Evaluator<'_, '_> {
     /// LABEL
     pub(super) fn label(&mut self, command: &Directed<'_>, pairs: &[KeyValue]) {
         let Some(pairs) = self.pairs(command, pairs) else { return };
+        self.note_values(None);
         self.current.own.config.config.labels.get_or_insert_default().extend(pairs.iter().cloned());
         self.metadata(command, listed("LABEL", &pairs));
     }
@@ -55,7 +65,10 @@ impl Evaluator<'_, '_> {
             let value = match (self.evaluation.request.build_args.get(name), &declaration.value) {
                 (Some(value), _) => Some(value.clone()),
                 (None, Some(word)) => match self.current.own.scope.expand(&word.text, self.evaluation.escape, Mode::default()) {
-                    Ok(expanded) => Some(expanded.text),
+                    Ok(expanded) => {
+                        self.note_unset(expanded.unset);
+                        Some(expanded.text)
+                    }
                     Err(message) => {
                         self.cannot_expand(command, word, message);
                         continue;
@@ -66,8 +79,7 @@ impl Evaluator<'_, '_> {
             line.extend([" ", name]);
             if let Some(value) = &value {
                 line.extend(["=", value]);
-                // These two steer the SBOM scanner; a step never sees them.
-                if !matches!(name.as_str(), "BUILDKIT_SBOM_SCAN_CONTEXT" | "BUILDKIT_SBOM_SCAN_STAGE") {
+                if !is_for_the_scanner(name) {
                     self.current.own.scope.set(name, value.clone(), Setter::Arg);
                 }
             }
@@ -117,22 +129,23 @@ impl Evaluator<'_, '_> {
 
     /// EXPOSE
     pub(super) fn expose(&mut self, command: &Directed<'_>, words: &[Word]) {
-        let mut ports = Vec::new();
+        let mut texts = Vec::new();
         for word in words {
             match self.current.own.scope.expand_words(&word.text, self.evaluation.escape) {
-                Ok(expanded) => {
-                    for text in expanded {
-                        match expose::ports(&text) {
-                            Ok(more) if self.current.ports + ports.len() + more.len() <= PORTS => ports.extend(more),
-                            Ok(_) => {
-                                let error = command.error("this stage exposes more ports than there are", word.span);
-                                return self.error(error.label("too many from here on"));
-                            }
-                            Err(reason) => self.error(command.error(format!("`{text}` cannot be exposed"), word.span).label(reason)),
-                        }
-                    }
-                }
+                Ok(expanded) => texts.extend(expanded.into_iter().map(|text| (word, text))),
                 Err(message) => self.cannot_expand(command, word, message),
+            }
+        }
+        self.note_values(texts.iter().map(|(_, text)| text.as_str()));
+        let mut ports = Vec::new();
+        for (word, text) in texts {
+            match expose::ports(&text) {
+                Ok(more) if self.current.ports + ports.len() + more.len() <= PORTS => ports.extend(more),
+                Ok(_) => {
+                    let error = command.error("this stage exposes more ports than there are", word.span);
+                    return self.error(error.label("too many from here on"));
+                }
+                Err(reason) => self.error(command.error(format!("`{text}` cannot be exposed"), word.span).label(reason)),
             }
         }
         self.current.ports += ports.len();
@@ -214,6 +227,8 @@ impl Evaluator<'_, '_> {
     /// WORKDIR: a layer with the directory, but for `/`.
     pub(super) fn workdir(&mut self, command: &Directed<'_>, word: &Word) {
         let Some(path) = self.expand(command, word) else { return };
+        self.note_values([path.as_str()]);
+        self.current.own.has_workdir = true;
         let config = &mut self.current.own.config.config;
         let path = paths::workdir(&config.working_dir, &path);
         config.working_dir.clone_from(&path);

@@ -35,6 +35,7 @@ impl Evaluator<'_, '_> {
         else {
             return;
         };
+        self.note_values(sources.iter().filter(|(source, _)| matches!(source, CopySource::Path(_))).map(|(_, text)| text.as_str()));
         let parents = flag(copy.parents);
         let history =
             Line { add: add.is_some(), parents, chown: chown.as_deref(), chmod: mode.as_deref(), sources: &sources, dest: &dest }.written();
@@ -160,7 +161,10 @@ impl Evaluator<'_, '_> {
         let data = if heredoc.expand {
             let mode = Mode { skip_quotes: true, ..Mode::default() };
             match self.current.own.scope.expand(&body, Escape::default(), mode) {
-                Ok(expanded) => expanded.text,
+                Ok(expanded) => {
+                    self.note_unset(expanded.unset);
+                    expanded.text
+                }
                 Err(message) => {
                     self.cannot_expand(command, &Word { text: body, span: heredoc.span }, message);
                     return None;

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use super::{
-    Action, Base, BaseImage, Copy, CopySource, Origin, Plan, Report, Request, Stage, StageId, Start, Step,
+    Action, Base, BaseImage, Copy, CopySource, Evaluated, Origin, Plan, Report, Request, Stage, StageId, Start, Step,
     graph::{Directed, Graph, Node, Source, not_yet},
     lookup::{Asker, Lookup, Wanted},
     paths,
@@ -17,12 +17,12 @@ use super::{
 };
 use crate::{
     diag::{Diagnostic, Span},
-    dockerfile::{Command, Escape, Mode, Word},
+    dockerfile::{Command, Escape, Instruction, Mode, Word},
     oci::{Config, ImageConfig, Platform, RootFs},
 };
 
 /// Where programs are found when nobody says it.
-const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub(super) const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// What evaluation reads.
 pub(super) struct Evaluation<'e> {
@@ -59,6 +59,8 @@ pub(super) struct Inherited {
     pub(super) declared: Ordered<Option<String>>,
     /// Where each variable stands in the config's `Env`.
     pub(super) places: BTreeMap<String, usize>,
+    /// Was there a WORKDIR?
+    pub(super) has_workdir: bool,
 }
 
 impl Evaluation<'_> {
@@ -238,6 +240,7 @@ impl Evaluator<'_, '_> {
     }
 
     fn command(&mut self, command: &Directed<'_>) {
+        self.begin(command);
         match &command.instruction.command {
             Command::Run(run) => self.run(command, run),
             Command::Copy(copy) => self.copy(command, copy, None),
@@ -261,10 +264,41 @@ impl Evaluator<'_, '_> {
         }
     }
 
+    /// Notes that an instruction is evaluated now.
+    fn begin(&mut self, command: &Directed<'_>) {
+        let own = &self.current.own;
+        let evaluated = Evaluated {
+            stage: self.node.index,
+            span: command.span(command.instruction.span),
+            trigger: command.trigger.as_ref().map(|_| Box::new(Instruction::clone(&command.instruction))),
+            undefined: Vec::new(),
+            values: None,
+            default_shell: own.config.config.shell.as_ref().is_none_or(Vec::is_empty),
+            has_workdir: own.has_workdir,
+        };
+        self.report.note(|facts| facts.commands.push(evaluated));
+    }
+
+    /// Notes which variables a word of the current command uses that are not set. An ARG without a value counts as set.
+    pub(super) fn note_unset(&mut self, mut names: Vec<String>) {
+        let own = &self.current.own;
+        names.retain(|name| !own.declared.contains(name) && !is_for_the_scanner(name));
+        let known = || own.scope.in_order().into_iter().map(|(name, ..)| name.to_owned()).collect();
+        self.report.note(|facts| facts.undefined(names, known));
+    }
+
+    /// Notes what the words of the current command are worth.
+    pub(super) fn note_values<'v>(&mut self, values: impl IntoIterator<Item = &'v str>) {
+        self.report.note(|facts| facts.values(values));
+    }
+
     /// The value of a word; `None` after an error was reported.
     pub(super) fn expand(&mut self, command: &Directed<'_>, word: &Word) -> Option<String> {
         match self.current.own.scope.expand(&word.text, self.evaluation.escape, Mode::default()) {
-            Ok(expanded) => Some(expanded.text),
+            Ok(expanded) => {
+                self.note_unset(expanded.unset);
+                Some(expanded.text)
+            }
             Err(message) => {
                 self.cannot_expand(command, word, message);
                 None
@@ -327,7 +361,8 @@ impl Evaluator<'_, '_> {
                 let wanted = Wanted { name, platform: None, span, asker, stages: self.evaluation.graph.stage_names() };
                 match self.lookup.find(&wanted) {
                     Ok(base) => Some(origin_of(base)),
-                    Err((diagnostic, kind)) => {
+                    Err(blamed) => {
+                        let (diagnostic, kind) = *blamed;
                         self.report.blame(command.explain(diagnostic), kind);
                         None
                     }
@@ -335,6 +370,11 @@ impl Evaluator<'_, '_> {
             }
         }
     }
+}
+
+/// These two steer the SBOM scanner; a step never sees them.
+pub(super) fn is_for_the_scanner(name: &str) -> bool {
+    matches!(name, "BUILDKIT_SBOM_SCAN_CONTEXT" | "BUILDKIT_SBOM_SCAN_STAGE")
 }
 
 fn origin_of(base: Base) -> Origin {

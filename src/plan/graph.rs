@@ -5,7 +5,7 @@
 use std::{borrow::Cow, collections::BTreeMap};
 
 use super::{
-    Report, Request,
+    FromFacts, PlatformFacts, Report, Request, facts,
     lookup::{SCRATCH, context_name},
     mounts,
     reach::Reached,
@@ -107,6 +107,9 @@ pub(super) enum Source {
     Broken,
 }
 
+/// The errors of FROM lines, and those that can wait.
+type Errors<'r> = (&'r mut Report, &'r mut Vec<Diagnostic>);
+
 /// All stages.
 #[derive(Debug)]
 pub(super) struct Graph<'a> {
@@ -121,11 +124,13 @@ impl<'a> Graph<'a> {
     /// Reads the FROM lines and resolves what the instructions refer to.
     pub(super) fn of(file: &'a Dockerfile, request: &'a Request, globals: &Globals, report: &mut Report) -> Self {
         let mut graph = Self { nodes: Vec::new(), names: BTreeMap::new(), request };
+        let mut impossible = Vec::new();
         for (index, ast) in file.stages.iter().enumerate() {
             if report.is_exhausted() {
                 break;
             }
-            let from = graph.base(ast, file.escape, globals, report);
+            note_from(index, ast, file.escape, globals, report);
+            let from = graph.base(ast, file.escape, globals, (report, &mut impossible));
             let platform = ast.platform.as_ref().and_then(|word| platform(word, file.escape, globals, report));
             let name = ast.name.as_ref().map(|name| name.text.as_str());
             let context = name.and_then(|name| context_name(request, name));
@@ -133,6 +138,10 @@ impl<'a> Graph<'a> {
             if let Some(name) = name {
                 graph.names.insert(name, index);
             }
+        }
+        // BuildKit finds these only when it looks the bases up.
+        for error in impossible {
+            report.error(error);
         }
         for (index, ast) in file.stages.iter().enumerate() {
             let commands = ast.commands.iter().map(|instruction| graph.direct(Cow::Borrowed(instruction), None, report)).collect();
@@ -143,7 +152,7 @@ impl<'a> Graph<'a> {
         graph
     }
 
-    fn base(&self, ast: &dockerfile::Stage, escape: Escape, globals: &Globals, report: &mut Report) -> From {
+    fn base(&self, ast: &dockerfile::Stage, escape: Escape, globals: &Globals, (report, impossible): Errors<'_>) -> From {
         let name = match globals.scope.expand(&ast.base.text, escape, Mode::default()) {
             Ok(expanded) if expanded.text.is_empty() => {
                 report.error(blank(&ast.base, &expanded, globals));
@@ -165,7 +174,7 @@ impl<'a> Graph<'a> {
         } else if name == SCRATCH {
             From::Scratch
         } else if let Some(error) = self.impossible(&name, ast.base.span) {
-            report.error(error);
+            impossible.push(error);
             From::Broken
         } else {
             From::Name(name)
@@ -345,6 +354,23 @@ fn source_span(command: &Directed<'_>) -> Span {
     } else {
         whole
     }
+}
+
+/// Notes what a FROM line uses.
+fn note_from(stage: usize, ast: &dockerfile::Stage, escape: Escape, globals: &Globals, report: &mut Report) {
+    let expand = |word: &Word| globals.scope.expand(&word.text, escape, Mode::default());
+    let Ok(base) = expand(&ast.base) else { return };
+    // A base that is blank is BuildKit's error before it comes to the platform.
+    let platform = ast.platform.as_ref().filter(|_| !base.text.is_empty()).and_then(|word| expand(word).ok());
+    let known = globals.names();
+    let used: Vec<&Expanded> = std::iter::once(&base).chain(&platform).collect();
+    let undeclared = facts::undeclared(&used, &known);
+    let platform = platform.map(|expanded| PlatformFacts {
+        platform: expanded.text.parse().ok(),
+        is_target: globals.scope.value("TARGETPLATFORM") == Some(expanded.text.as_str()),
+        expanded,
+    });
+    report.note(|facts| facts.froms.push(FromFacts { stage, undeclared, platform }));
 }
 
 fn blank(word: &Word, expanded: &Expanded, globals: &Globals) -> Diagnostic {

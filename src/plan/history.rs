@@ -13,7 +13,7 @@ pub(super) fn quoted(words: &[String]) -> String {
 }
 
 /// Go's `strconv.Quote`.
-pub(super) fn quote(text: &str) -> String {
+pub fn quote(text: &str) -> String {
     let mut quoted = String::with_capacity(text.len() + 2);
     quoted.push('"');
     for letter in text.chars() {

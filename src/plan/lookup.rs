@@ -46,14 +46,22 @@ pub(super) struct Wanted<'a> {
     pub(super) stages: Vec<&'a str>,
 }
 
+/// What to say, and whose fault it is.
+pub(super) type Blamed = Box<(Diagnostic, Kind)>;
+
 impl<'a> Lookup<'a> {
     /// Nothing is looked up yet.
     pub(super) fn new(bases: &'a dyn Bases, request: &'a Request, platform: Platform) -> Self {
         Self { bases, request, platform, known: BTreeMap::new() }
     }
 
+    /// What the build is for.
+    pub(super) fn platform(&self) -> &Platform {
+        &self.platform
+    }
+
     /// What the name stands for, or what to say and whose fault it is.
-    pub(super) fn find(&mut self, wanted: &Wanted<'_>) -> Result<Base, (Diagnostic, Kind)> {
+    pub(super) fn find(&mut self, wanted: &Wanted<'_>) -> Result<Base, Blamed> {
         let name = context_name(self.request, wanted.name).unwrap_or(wanted.name);
         let platform = wanted.platform.unwrap_or(&self.platform).clone();
         let bases = self.bases;
@@ -63,9 +71,9 @@ impl<'a> Lookup<'a> {
             Ok(Some(base)) => Ok(base),
             Ok(None) => {
                 let note = (wanted.asker != Asker::From).then(|| format!("there is no image `{}` either", wanted.name));
-                Err((self.missing(wanted, note), Kind::Request))
+                Err(Box::new((self.missing(wanted, note), Kind::Request)))
             }
-            Err(error) => Err(self.failed(wanted, &error)),
+            Err(error) => Err(Box::new(self.failed(wanted, &error))),
         }
     }
 

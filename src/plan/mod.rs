@@ -9,12 +9,14 @@
 //!
 //! Source: BuildKit `frontend/dockerfile/dockerfile2llb/convert.go`, `dispatchers`; docs/reference.md.
 
+mod assumed;
 mod chmod;
 mod config;
 mod copy;
 mod epoch;
 mod evaluate;
 mod expose;
+mod facts;
 mod graph;
 mod history;
 mod lookup;
@@ -35,6 +37,10 @@ mod tests;
 
 // Words of a plan that the grammar has already: who reads a plan need not name the grammar.
 pub use crate::dockerfile::{MountKind, Sharing};
+pub use assumed::AssumedBases;
+pub use facts::{Evaluated, Facts, FromFacts, OtherPlatform, PlatformFacts, Survey, Undefined};
+pub use history::quote as quoted;
+pub use paths::clean;
 pub use report::Unresolved;
 pub use request::{Base, BaseError, BaseImage, Bases, Request};
 pub use values::{
@@ -47,33 +53,53 @@ use std::collections::BTreeSet;
 use self::{evaluate::Evaluation, graph::Graph, lookup::Lookup, reach::Reached, report::Report, scope::Globals};
 use crate::{
     dockerfile::{Command, Dockerfile},
-    oci::Platform,
+    oci::{Platform, Reference},
 };
 
 /// Gives a Dockerfile its meaning. `Err`: all errors, in order of position; of the worst kind among them, when a base could
 /// not be had that of its [`BaseError`].
 pub fn resolve(file: &Dockerfile, request: &Request, bases: &dyn Bases) -> Result<Plan, Unresolved> {
+    survey(file, request, bases, Wanted::Target).plan
+}
+
+/// Which stages are evaluated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wanted {
+    /// Those that the target needs.
+    Target,
+    /// Also those that it does not need, unless the request names a target.
+    All,
+}
+
+/// As [`resolve`], and what was found out on the way.
+pub fn survey(file: &Dockerfile, request: &Request, bases: &dyn Bases, wanted: Wanted) -> Survey {
     let mut report = Report::default();
+    let plan = evaluated(file, request, bases, wanted, &mut report);
+    Survey { facts: report.take_facts(), plan: report.finish(plan) }
+}
+
+/// The plan; `None` after an error was reported.
+fn evaluated(file: &Dockerfile, request: &Request, bases: &dyn Bases, wanted: Wanted, report: &mut Report) -> Option<Plan> {
     let platform = request.platform.clone().unwrap_or_else(Platform::host);
-    syntax::check(file, request, &mut report);
-    let globals = Globals::of(file, request, &platform, &mut report);
-    let graph = Graph::of(file, request, &globals, &mut report);
-    let Some(target) = graph.target(request.target.as_deref(), &mut report) else {
-        return Err(report.unresolved());
-    };
+    syntax::check(file, request, report);
+    let globals = Globals::of(file, request, &platform, report);
+    let graph = Graph::of(file, request, &globals, report);
+    let target = graph.target(request.target.as_deref(), report)?;
     let mut lookup = Lookup::new(bases, request, platform.clone());
-    let reached = reach::reach(&graph, target, &mut lookup, &mut report);
-    graph.refuse_circles(&reached, &mut report);
+    let first = if wanted == Wanted::All && request.target.is_none() { 0 } else { target };
+    let reached = reach::reach(&graph, first..=target, &mut lookup, report);
+    graph.refuse_circles(&reached, report);
     let declared = declared_names(&globals, &graph, &reached);
-    syntax::unused_build_args(request, &declared, &mut report);
-    let epoch = epoch::wanted(file, request, &globals, &graph, &mut report);
-    let plan = Evaluation { escape: file.escape, request, globals: &globals, graph: &graph, platform }.run(
-        &reached,
-        target,
-        &mut lookup,
-        &mut report,
-    );
-    report.finish(plan.map(|plan| Plan { epoch, ..plan }))
+    syntax::unused_build_args(request, &declared, report);
+    let epoch = epoch::wanted(file, request, &globals, &graph, report);
+    let plan =
+        Evaluation { escape: file.escape, request, globals: &globals, graph: &graph, platform }.run(&reached, target, &mut lookup, report);
+    plan.map(|plan| Plan { epoch, ..plan })
+}
+
+/// Can an image have that name?
+pub fn is_image_name(name: &str) -> bool {
+    name.parse::<Reference>().is_ok()
 }
 
 /// Every name that an ARG declares, also in stages that the target does not need.

@@ -3,7 +3,7 @@
 //! Source: Go `path.Clean`; BuildKit `util/system/path.go`, `client/llb/fileop.go: normalizePath`.
 
 /// The shortest path that means the same, `..` taken as text; the empty path is `.`.
-pub(super) fn clean(path: &str) -> String {
+pub fn clean(path: &str) -> String {
     let rooted = path.starts_with('/');
     let mut parts: Vec<&str> = Vec::new();
     for part in path.split('/') {

@@ -4,15 +4,16 @@
 //!
 //! Source: BuildKit `dockerfile2llb/convert.go: resolveStages, resolveReachableStages`.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::RangeInclusive};
 
 use super::{
-    Base, Report,
-    graph::{Directed, From, Graph, Source},
+    Base, OtherPlatform, Report,
+    graph::{Directed, From, Graph, Node, Source},
     lookup::{Asker, Lookup, Wanted},
     onbuild,
     report::Reported,
 };
+use crate::oci::Platform;
 
 /// The stages that the target needs, by their number in the file.
 pub(super) type Reached<'a> = BTreeMap<usize, Prepared<'a>>;
@@ -41,10 +42,10 @@ pub(super) enum Beginning {
     Broken,
 }
 
-/// Follows everything from the target.
-pub(super) fn reach<'a>(graph: &Graph<'a>, target: usize, lookup: &mut Lookup<'_>, report: &mut Report) -> Reached<'a> {
+/// Follows everything from the targets.
+pub(super) fn reach<'a>(graph: &Graph<'a>, targets: RangeInclusive<usize>, lookup: &mut Lookup<'_>, report: &mut Report) -> Reached<'a> {
     let mut reached = Reached::new();
-    let mut open = vec![target];
+    let mut open: Vec<usize> = targets.rev().collect();
     while let Some(index) = open.pop() {
         if reached.contains_key(&index) {
             continue;
@@ -86,7 +87,9 @@ fn prepare<'a>(graph: &Graph<'a>, index: usize, lookup: &mut Lookup<'_>, report:
                 asker: Asker::From,
                 stages: stages.map(|name| name.text.as_str()).collect(),
             };
-            begin(find(lookup, &wanted, report), Beginning::Base)
+            let base = find(lookup, &wanted, report);
+            note_platform(&base, node, lookup, report);
+            begin(base, Beginning::Base)
         }
     };
     let mut commands = onbuild::triggers(graph, node, &start, report);
@@ -94,8 +97,28 @@ fn prepare<'a>(graph: &Graph<'a>, index: usize, lookup: &mut Lookup<'_>, report:
     Prepared { start, commands }
 }
 
+/// Notes that an image is for another platform than the stage's. An image without layers runs anywhere.
+fn note_platform(base: &Result<Base, Reported>, node: &Node<'_>, lookup: &Lookup<'_>, report: &mut Report) {
+    let (Ok(Base::Image(image)), From::Name(name)) = (base, &node.from) else { return };
+    let expected = node.platform.as_ref().unwrap_or(lookup.platform());
+    let config = &image.config;
+    if (&config.os, &config.architecture) == (&expected.os, &expected.architecture) || config.rootfs.diff_ids.is_empty() {
+        return;
+    }
+    let actual = Platform {
+        os: config.os.clone(),
+        architecture: config.architecture.clone(),
+        variant: config.variant.clone(),
+        os_version: None,
+        os_features: Vec::new(),
+    };
+    let other = OtherPlatform { stage: node.index, name: name.clone(), expected: expected.to_string(), actual: actual.to_string() };
+    report.note(|facts| facts.other_platforms.push(other));
+}
+
 fn find(lookup: &mut Lookup<'_>, wanted: &Wanted<'_>, report: &mut Report) -> Result<Base, Reported> {
-    lookup.find(wanted).map_err(|(diagnostic, kind)| {
+    lookup.find(wanted).map_err(|blamed| {
+        let (diagnostic, kind) = *blamed;
         report.blame(diagnostic, kind);
         Reported
     })

@@ -2,7 +2,7 @@
 //!
 //! Invariant: a [`Plan`] leaves this room only when no error was reported.
 
-use super::Plan;
+use super::{Plan, facts::Facts};
 use crate::{
     diag::{Diagnostic, Span},
     error::Kind,
@@ -37,6 +37,7 @@ pub(super) struct Report {
     kind: Option<Kind>,
     warnings: Vec<Diagnostic>,
     bytes: usize,
+    facts: Facts,
 }
 
 impl Report {
@@ -50,9 +51,29 @@ impl Report {
         self.kind = Some(self.kind.map_or(kind, |known| worse(known, kind)));
         // A trigger and its FROM, or two look-ups of one word, may find the same fault.
         let diagnostic = shortened(diagnostic);
+        self.facts.stop.get_or_insert_with(|| diagnostic.headline.clone());
         if self.errors.len() < ERRORS && !self.errors.contains(&diagnostic) {
             self.errors.push(diagnostic);
         }
+    }
+
+    /// An error that BuildKit does not see.
+    pub(super) fn own_error(&mut self, diagnostic: Diagnostic) {
+        let stop = self.facts.stop.clone();
+        self.error(diagnostic);
+        self.facts.stop = stop;
+    }
+
+    /// Notes a fact, unless BuildKit has stopped.
+    pub(super) fn note(&mut self, note: impl FnOnce(&mut Facts)) {
+        if self.facts.stop.is_none() {
+            note(&mut self.facts);
+        }
+    }
+
+    /// What was noted.
+    pub(super) fn take_facts(&mut self) -> Facts {
+        std::mem::take(&mut self.facts)
     }
 
     /// Something that does not stop the build.

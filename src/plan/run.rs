@@ -2,7 +2,7 @@
 //!
 //! Source: BuildKit `dockerfile2llb/convert.go: dispatchRun`, `convert_runnetwork.go`, `convert_rundevice.go`.
 
-use std::collections::BTreeMap;
+use std::{cell::RefCell, collections::BTreeMap};
 
 use super::{
     Action, Device, InlineFile, Mount, NetworkMode, Run, Security,
@@ -122,10 +122,16 @@ impl Evaluator<'_, '_> {
         let from = self.origin(command, source, Asker::Mount, word.span);
         let scope = &self.current.own.scope;
         let escape = self.evaluation.escape;
-        let expand = |text: &str| scope.expand(text, escape, Mode::default()).map(|expanded| expanded.text);
+        let unset = RefCell::new(Vec::new());
+        let expand = |text: &str| {
+            let expanded = scope.expand(text, escape, Mode::default())?;
+            unset.borrow_mut().extend(expanded.unset);
+            Ok(expanded.text)
+        };
         let dir = self.current.own.config.config.working_dir.clone();
         let namespace = self.evaluation.request.build_args.get("BUILDKIT_CACHE_MOUNT_NS").map(String::as_str);
         let read = mounts::expanded(&word.text, &expand).and_then(|text| parse_mount(&text).map_err(|error| error.message));
+        self.note_unset(unset.into_inner());
         let mount = read.and_then(|mount| match from {
             Some(from) => mounts::complete(&mount, Place { dir: &dir, from, namespace: namespace.unwrap_or_default(), sockets }).map(Some),
             None => Ok(None),

@@ -113,6 +113,11 @@ impl<V> Ordered<V> {
         }
     }
 
+    /// Is there a value of that name?
+    pub(super) fn contains(&self, name: &str) -> bool {
+        self.places.contains_key(name)
+    }
+
     /// Names and values in order.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &V)> {
         self.items.iter().map(|(name, value)| (name.as_str(), value))
@@ -151,6 +156,8 @@ impl Globals {
     /// Evaluates the ARGs before the first FROM.
     pub(super) fn of(file: &Dockerfile, request: &Request, platform: &Platform, report: &mut Report) -> Self {
         let mut globals = Self { scope: predefined(file, request, platform), declared: BTreeSet::new() };
+        let bases = default_bases(file, globals.scope.clone());
+        report.note(|facts| facts.default_bases = bases);
         for instruction in &file.meta_args {
             if let Command::Arg(declarations) = &instruction.command {
                 for declaration in declarations {
@@ -162,6 +169,13 @@ impl Globals {
             }
         }
         globals
+    }
+
+    /// The names that a FROM line may use: those that are set, in order, then those that are only declared.
+    pub(super) fn names(&self) -> Vec<String> {
+        let mut names: Vec<String> = self.scope.in_order().into_iter().map(|(name, ..)| name.to_owned()).collect();
+        names.extend(self.declared.iter().filter(|name| self.scope.value(name).is_none()).cloned());
+        names
     }
 
     fn declare(&mut self, declaration: &ArgDeclaration, escape: Escape, request: &Request, report: &mut Report) {
@@ -179,6 +193,27 @@ impl Globals {
             }
         }
     }
+}
+
+/// The base of every stage when no build argument is given, up to the first that cannot be expanded.
+fn default_bases(file: &Dockerfile, mut scope: Scope) -> Vec<String> {
+    let arguments = file.meta_args.iter().filter_map(|argument| if let Command::Arg(each) = &argument.command { Some(each) } else { None });
+    for declaration in arguments.flatten() {
+        let Some(value) = &declaration.value else { continue };
+        match scope.expand(&value.text, file.escape, Mode::default()) {
+            Ok(expanded) if scope.bytes() + expanded.text.len() < EXPANSION_BYTES => {
+                scope.set(&declaration.key.text, expanded.text, Setter::Arg);
+            }
+            Ok(_) | Err(_) => return Vec::new(),
+        }
+    }
+    let mut left = EXPANSION_BYTES;
+    let bases = file.stages.iter().map_while(|stage| {
+        let base = scope.expand(&stage.base.text, file.escape, Mode::default()).ok()?.text;
+        left = left.checked_sub(base.len())?;
+        Some(base)
+    });
+    bases.collect()
 }
 
 /// An error in a word's variables. The lexer's words repeat the word, which the excerpt shows already.

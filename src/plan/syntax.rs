@@ -37,7 +37,7 @@ pub(super) fn check(file: &Dockerfile, request: &Request, report: &mut Report) {
         Known::No => {
             let headline = format!("the front end `{name}` cannot be run");
             let error = Diagnostic { labels: labels("not Docker's own"), ..Diagnostic::error(headline, Span::default()) };
-            report.error(
+            report.own_error(
                 error
                     .note("front ends are not run, the one of docker/dockerfile:1 is built in")
                     .help("remove it, or write `# syntax=docker/dockerfile:1`"),

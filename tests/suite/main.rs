@@ -24,6 +24,7 @@ mod examples;
 mod isolation;
 mod killing;
 mod language;
+mod lint;
 mod messages;
 mod parser;
 mod registry;

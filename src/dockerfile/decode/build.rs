@@ -21,6 +21,7 @@ pub(super) fn from(node: &Node) -> Result<Stage, Rejected> {
         doc: name.as_ref().and_then(|name| doc(&node.comments, &name.text)),
         name,
         platform: flags.word("platform"),
+        comments: node.comments.clone(),
         span: node.span,
         lines: node.lines,
         original: node.original.clone(),

@@ -152,7 +152,7 @@ fn one(node: &Node, previous: Option<&Node>) -> Result<Decoded, Rejected> {
         keyword: node.keyword.clone(),
         lines: node.lines,
         original: node.original.clone(),
-        skip_checks: skip_checks(&node.comments),
+        comments: node.comments.clone(),
     })))
 }
 
@@ -177,18 +177,6 @@ fn command(node: &Node, previous: Option<&Node>) -> Result<Command, Rejected> {
         "workdir" => config::one(node, "a path").map(Command::Workdir),
         _ => rejected(unknown::instruction(node, previous)),
     }
-}
-
-/// The rules of the last `# check=skip=A,B` among the comments above.
-fn skip_checks(comments: &[String]) -> Vec<String> {
-    let Some(value) = comments.iter().rev().find_map(|line| {
-        let (name, value) = line.split_once('=')?;
-        name.trim().eq_ignore_ascii_case("check").then_some(value)
-    }) else {
-        return Vec::new();
-    };
-    let skip = value.split(';').find_map(|part| part.trim().strip_prefix("skip="));
-    skip.map(|rules| rules.split(',').map(|rule| rule.trim().to_owned()).filter(|rule| !rule.is_empty()).collect()).unwrap_or_default()
 }
 
 /// The doc comment for `name`: the rest of the first comment line that begins with it and one blank.
