@@ -12,11 +12,13 @@ use crate::{
 /// What was written, before it means something.
 #[derive(Debug, Default)]
 struct Fields {
+    /// All keys, as written.
+    keys: Vec<String>,
     kind: Option<String>,
     dest: Option<String>,
     names: Vec<Reference>,
     tar: Option<bool>,
-    push: bool,
+    push: Option<bool>,
     compression: Option<String>,
     level: Option<i32>,
     force: bool,
@@ -40,7 +42,7 @@ pub(super) fn parse(text: &str) -> Result<Vec<Sink>, Error> {
     let sink =
         Sink { kind, names: fields.names.clone(), compression: compression(&fields)?, force_compression: fields.force, docker_types };
     let mut sinks = vec![sink.clone()];
-    if fields.push && sink.kind != SinkKind::Registry {
+    if fields.push == Some(true) && sink.kind != SinkKind::Registry {
         sinks.push(Sink { kind: SinkKind::Registry, ..sink });
     }
     Ok(sinks)
@@ -54,20 +56,22 @@ fn read(text: &str) -> Result<Fields, Error> {
     let mut fields = Fields::default();
     for field in text.split(',') {
         let (key, value) = field.split_once('=').ok_or_else(|| usage(format!("`{field}` in --output is not of the form key=value")))?;
-        match key.trim().to_ascii_lowercase().as_str() {
+        let key = key.trim().to_ascii_lowercase();
+        fields.keys.push(key.clone());
+        match key.as_str() {
             "type" => fields.kind = Some(value.to_owned()),
             "dest" => fields.dest = Some(value.to_owned()),
             "name" => {
                 fields.names.push(value.parse().map_err(|error: crate::oci::BadReference| Error::new(Kind::Usage, error.to_string()))?);
             }
-            "tar" => fields.tar = Some(boolean(key, value)?),
-            "push" => fields.push = boolean(key, value)?,
+            "tar" => fields.tar = Some(boolean(&key, value)?),
+            "push" => fields.push = Some(boolean(&key, value)?),
             "compression" => fields.compression = Some(value.to_owned()),
             "compression-level" => {
                 fields.level = Some(value.parse().map_err(|_not_a_number| usage(format!("`{value}` is not a compression level")))?);
             }
-            "force-compression" => fields.force = boolean(key, value)?,
-            "oci-mediatypes" => fields.oci_types = Some(boolean(key, value)?),
+            "force-compression" => fields.force = boolean(&key, value)?,
+            "oci-mediatypes" => fields.oci_types = Some(boolean(&key, value)?),
             other => return Err(usage(format!("lapstrake cannot honour `{other}` in --output"))),
         }
     }
@@ -82,6 +86,33 @@ fn boolean(key: &str, value: &str) -> Result<bool, Error> {
     }
 }
 
+/// What may be said about the bytes of an image.
+const BYTES: [&str; 4] = ["compression", "compression-level", "force-compression", "oci-mediatypes"];
+
+/// The keys that mean something for a type, besides [`BYTES`] and `type`; `None`: there is no such type.
+fn keys_of(kind: &str) -> Option<(&'static [&'static str], bool)> {
+    Some(match kind {
+        "oci" | "docker" => (&["dest", "name", "tar", "push"], true),
+        "image" | "registry" => (&["name", "push"], true),
+        "tar" | "local" => (&["dest"], false),
+        "cacheonly" => (&[], false),
+        _ => return None,
+    })
+}
+
+/// Every key that was written means something for the type.
+fn check_keys(kind: &str, fields: &Fields) -> Result<(), Error> {
+    let (own, bytes) = keys_of(kind).ok_or_else(|| usage(format!("`{kind}` is no type of --output")))?;
+    let means_nothing = |key: &&String| *key != "type" && !own.contains(&key.as_str()) && !(bytes && BYTES.contains(&key.as_str()));
+    if let Some(key) = fields.keys.iter().find(means_nothing) {
+        return Err(usage(format!("`{key}=` means nothing for `type={kind}` in --output")));
+    }
+    if kind == "registry" && fields.push == Some(false) {
+        return Err(usage("`type=registry` in --output is a push: `push=false` contradicts it".to_owned()));
+    }
+    Ok(())
+}
+
 fn sink_kind(fields: &Fields) -> Result<SinkKind, Error> {
     let place = |kind: &str| match fields.dest.as_deref() {
         Some("-") => Ok(Place::Stdout),
@@ -93,6 +124,7 @@ fn sink_kind(fields: &Fields) -> Result<SinkKind, Error> {
         Place::Stdout => Err(usage(format!("`type={kind}` in --output writes a directory: `dest=-` is none"))),
     };
     let kind = fields.kind.as_deref().ok_or_else(|| usage("--output needs `type=`".to_owned()))?;
+    check_keys(kind, fields)?;
     match (kind, fields.tar) {
         ("oci", Some(false)) => directory(kind).map(SinkKind::OciDir),
         ("oci", _) => place(kind).map(SinkKind::OciTar),
@@ -152,10 +184,44 @@ mod tests {
             ("type=floppy,dest=a", "floppy"),
             ("dest=a", "type="),
             ("type=oci,dest=a,tar=maybe", "maybe"),
+            ("type=registry,push=false", "push=false"),
         ] {
             let error = parse(text).unwrap_err();
             assert_eq!(error.kind, Kind::Usage);
             assert!(error.headline.contains(word), "{text}: {}", error.headline);
+        }
+    }
+
+    #[test]
+    fn a_key_that_means_nothing_for_a_type_is_refused_with_both() {
+        for kind in ["local,dest=a", "tar,dest=a", "image", "registry", "cacheonly"] {
+            let name = kind.split(',').next().unwrap();
+            for extra in ["tar=true", "tar=false"] {
+                let error = parse(&format!("type={kind},{extra}")).unwrap_err();
+                assert_eq!(error.kind, Kind::Usage);
+                assert!(error.headline.contains("`tar=`") && error.headline.contains(&format!("`type={name}`")), "{}", error.headline);
+            }
+        }
+        for kind in ["image", "registry", "cacheonly"] {
+            let error = parse(&format!("dest=a,type={kind}")).unwrap_err();
+            assert!(error.headline.contains("`dest=`") && error.headline.contains(&format!("`type={kind}`")), "{}", error.headline);
+        }
+        for text in ["type=local,dest=a,name=n", "type=tar,dest=a,compression=zstd", "type=cacheonly,push=true"] {
+            assert!(parse(text).unwrap_err().headline.contains("means nothing"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_key_that_means_something_is_taken() {
+        for text in [
+            "type=oci,dest=a,tar=true,name=n,push=true,compression=zstd,compression-level=3,force-compression=true,oci-mediatypes=true",
+            "type=docker,dest=a,tar=true,name=n",
+            "type=image,name=n,push=true,oci-mediatypes=false",
+            "type=registry,name=n,push=true,compression=gzip",
+            "type=tar,dest=-",
+            "type=cacheonly",
+        ] {
+            assert!(parse(text).is_ok(), "{text}");
         }
     }
 }
