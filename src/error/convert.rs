@@ -19,6 +19,11 @@ fn remedy(error: &(dyn StdError + 'static)) -> Option<String> {
     errno.filter(|errno| FULL.contains(errno)).map(|_full| "free some space, or put the store elsewhere with `--root`".to_owned())
 }
 
+/// Is it for want of permission?
+fn is_denied(error: &PathError) -> bool {
+    error.source.kind() == io::ErrorKind::PermissionDenied
+}
+
 fn public(kind: Kind, error: &(dyn StdError + 'static)) -> Error {
     Error { help: remedy(error), ..Error::of(kind, error) }
 }
@@ -45,7 +50,8 @@ impl From<layer::Error> for Error {
         };
         let public = public(kind, &error);
         let spoiled = matches!(error, layer::Error::BadLayer { .. });
-        Self { help: public.help.or(help.map(str::to_owned)), spoiled, ..public }
+        let denied = matches!(&error, layer::Error::Path(error) if is_denied(error));
+        Self { help: public.help.or(help.map(str::to_owned)), spoiled, denied, ..public }
     }
 }
 
@@ -72,8 +78,9 @@ impl From<output::Error> for Error {
 
 impl From<context::Error> for Error {
     fn from(error: context::Error) -> Self {
+        let denied = matches!(&error, context::Error::Path(error) if is_denied(error));
         let kind = match &error {
-            context::Error::Path(error) if error.source.kind() != io::ErrorKind::PermissionDenied => Kind::Environment,
+            context::Error::Path(_) if !denied => Kind::Environment,
             context::Error::Changed { .. } => Kind::Environment,
             context::Error::Path(_)
             | context::Error::Unresolved(_)
@@ -82,7 +89,7 @@ impl From<context::Error> for Error {
             | context::Error::TooLong { .. }
             | context::Error::Archive { .. } => Kind::Request,
         };
-        public(kind, &error)
+        Self { denied, ..public(kind, &error) }
     }
 }
 

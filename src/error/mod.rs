@@ -55,12 +55,14 @@ pub struct Error {
     pub help: Option<String>,
     /// Something of the store was damaged, and is gone now: another try does without it.
     pub spoiled: bool,
+    /// A file of the user's may not be read by the user, but by root of a user namespace of the user's.
+    pub denied: bool,
 }
 
 impl Error {
     /// An error without a place.
     pub fn new(kind: Kind, headline: impl Into<String>) -> Self {
-        Self { kind, headline: headline.into(), causes: Vec::new(), places: Vec::new(), help: None, spoiled: false }
+        Self { kind, headline: headline.into(), causes: Vec::new(), places: Vec::new(), help: None, spoiled: false, denied: false }
     }
 
     /// Errors in a Dockerfile.

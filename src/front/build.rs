@@ -84,18 +84,7 @@ pub fn build(
     }
     let plan = judge::plan(request, &text.source.text, &parsed, session, event)?;
     let sources = sources(&plan);
-    let work = Work { request, session, job: job(request, context, text, session, plan)?, sources };
-    // A damaged layer costs doing its step again, unless half of an output is on its way already.
-    let repeatable = !request.outputs.iter().any(Sink::writes_to_stdout);
-    let mut told = BTreeSet::new();
-    loop {
-        match work.attempt(event, stdout) {
-            Err(error) if error.spoiled && repeatable && told.insert(error.to_string()) => {
-                event(Event::Note { text: format!("{error}: what is damaged is made anew") });
-            }
-            result => return result,
-        }
-    }
+    Work { request, session, job: job(request, context, text, session, plan)?, sources }.done(event, stdout)
 }
 
 /// A build that is ready to be done.
@@ -108,6 +97,37 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
+    /// Attempts until another one would not go any better.
+    fn done(mut self, event: &mut dyn FnMut(Event), stdout: &mut dyn Write) -> Result<Built, Error> {
+        // A damaged layer costs doing its step again, unless half of an output is on its way already.
+        let repeatable = !self.request.outputs.iter().any(Sink::writes_to_stdout);
+        let mut told = BTreeSet::new();
+        let mut denied: Option<Error> = None;
+        loop {
+            match (self.attempt(event, stdout), denied.take()) {
+                (Err(error), _) if error.spoiled && repeatable && told.insert(error.to_string()) => {
+                    event(Event::Note { text: format!("{error}: what is damaged is made anew") });
+                }
+                // Root of a namespace of the user's reads all that belongs to the user.
+                (Err(error), None) if error.denied && !self.job.namespaces && self.request.namespaces => {
+                    event(Event::Note { text: format!("{error}: the build goes on as root of a user namespace") });
+                    self.job.namespaces = true;
+                    denied = Some(error);
+                }
+                // Where there is no such namespace the file is still what is wrong.
+                (Err(error), Some(mut first)) if error.kind == Kind::Environment && !error.denied => {
+                    let said = format!("root of a user namespace could read it, but: {error}");
+                    match first.places.first_mut() {
+                        Some(place) => place.notes.push(said),
+                        None => first.causes.push(said),
+                    }
+                    return Err(first);
+                }
+                (result, _) => return result,
+            }
+        }
+    }
+
     /// Engine and outputs, once.
     fn attempt(&self, event: &mut dyn FnMut(Event), stdout: &mut dyn Write) -> Result<Built, Error> {
         let Session { store, registries, cancel } = *self.session;

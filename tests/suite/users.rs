@@ -1,6 +1,9 @@
 //! The same image whoever builds it: root, a user with subordinate ids; and a user without.
 
-use std::fs;
+use std::{
+    fs,
+    os::unix::fs::{PermissionsExt as _, chown},
+};
 
 use crate::harness::{Project, debian_rootfs, differences, need_root, need_user, sources};
 
@@ -66,9 +69,47 @@ fn a_user_without_subordinate_ids_is_told_what_is_missing() {
     let project = Project::as_user(WITHOUT_IDS, user);
     project.load_busybox();
     project.dockerfile("FROM busybox\nRUN true\n");
-    let ran = project.build(&[]);
-    if ran.code != Some(0) {
-        let _told = ran.ends_with(4).says(&["subuid"]);
+    let missing = ["/etc/subuid", WITHOUT_IDS, "usermod --add-subuids"];
+    let _told = project.build(&[]).ends_with(4).says(&missing);
+    // The doctor tries the same, and says the same on standard output.
+    let doctor = project.run(["doctor"]).ends_with(4);
+    for text in missing {
+        assert!(doctor.out().contains(text), "`{text}` is not in\n{}", doctor.out());
     }
-    let _doctor = project.run(["doctor"]);
+    // What needs no step is built all the same.
+    project.dockerfile("FROM busybox\nCOPY f /\n");
+    let _file = project.file("f", "1");
+    let _built = project.build(&[]).good();
+}
+
+/// A file of the user's own that nobody may read, as some archives unpack them.
+fn closed_file(project: &Project, user: u32, name: &str, text: &str) {
+    let path = project.file(name, text);
+    chown(&path, Some(user), Some(user)).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o100)).unwrap();
+}
+
+#[test]
+fn files_that_their_owner_may_not_read_are_read_as_root_of_a_namespace() {
+    if !need_root() {
+        return;
+    }
+    let (Some(user), Some(other)) = (need_user(WITH_IDS), need_user(WITHOUT_IDS)) else { return };
+    let files = |project: &Project, user: u32| {
+        project.dockerfile("FROM scratch\nCOPY . /\n");
+        closed_file(project, user, ".dockerignore", "hidden\nDockerfile\n.dockerignore\n");
+        closed_file(project, user, "shut", "inside");
+        closed_file(project, user, "hidden", "");
+    };
+    let with_ids = Project::as_user(WITH_IDS, user);
+    files(&with_ids, user);
+    let tree = with_ids.image(&[]).tree();
+    let paths: Vec<&String> = tree.keys().collect();
+    assert_eq!(paths, ["shut"]);
+    // Where there is no namespace, it is the file that is wrong.
+    let without = Project::as_user(WITHOUT_IDS, other);
+    files(&without, other);
+    let _told = without.build(&[]).ends_with(1).says(&[".dockerignore", "Permission denied", "/etc/subuid"]);
+    // Nobody asked for one.
+    let _told = with_ids.build(&["--driver", "none", "--no-cache"]).ends_with(1).says(&[".dockerignore", "Permission denied"]);
 }
