@@ -22,7 +22,8 @@ pub fn check(text: &str, parsed: &Parsed) {
     file.directives.iter().for_each(|directive| word(text, &directive.value));
     file.meta_args.iter().chain(file.stages.iter().flat_map(|stage| &stage.commands)).for_each(|one| instruction(text, one));
     // Instructions stand in the order of the file and do not overlap.
-    let spans: Vec<Span> = file.stages.iter().flat_map(|stage| [stage.span].into_iter().chain(stage.commands.iter().map(|one| one.span))).collect();
+    let spans: Vec<Span> =
+        file.stages.iter().flat_map(|stage| [stage.span].into_iter().chain(stage.commands.iter().map(|one| one.span))).collect();
     assert!(spans.windows(2).all(|pair| pair[0].end <= pair[1].start), "instructions overlap: {spans:?}");
 }
 
@@ -63,13 +64,17 @@ fn instruction(text: &str, one: &Instruction) {
     assert!(one.span.start <= keyword.span.start && keyword.span.end <= one.span.end);
     assert!(one.original.len() <= text.len());
     let (words, heredocs): (Vec<&Word>, Vec<&dockerfile::Heredoc>) = match &one.command {
-        Command::Run(run) => (run.mounts.iter().chain(&run.network).chain(&run.security).chain(&run.devices).collect(), run.heredocs.iter().collect()),
+        Command::Run(run) => {
+            (run.mounts.iter().chain(&run.network).chain(&run.security).chain(&run.devices).collect(), run.heredocs.iter().collect())
+        }
         Command::Copy(copy) => copied(copy),
         Command::Add(add) => copied(&add.copy),
         Command::Env(pairs) | Command::Label(pairs) => (pairs.iter().flat_map(|pair| [&pair.key, &pair.value]).collect(), Vec::new()),
         Command::Arg(args) => (args.iter().flat_map(|arg| std::iter::once(&arg.key).chain(&arg.value)).collect(), Vec::new()),
         Command::Expose(words) | Command::Volume(words) => (words.iter().collect(), Vec::new()),
-        Command::Maintainer(word) | Command::Onbuild(word) | Command::Stopsignal(word) | Command::User(word) | Command::Workdir(word) => (vec![word], Vec::new()),
+        Command::Maintainer(word) | Command::Onbuild(word) | Command::Stopsignal(word) | Command::User(word) | Command::Workdir(word) => {
+            (vec![word], Vec::new())
+        }
         Command::Cmd(_) | Command::Entrypoint(_) | Command::Healthcheck(_) | Command::Shell(_) => (Vec::new(), Vec::new()),
     };
     words.into_iter().for_each(|own| word(text, own));
@@ -81,7 +86,8 @@ fn instruction(text: &str, one: &Instruction) {
 }
 
 fn copied(copy: &dockerfile::Copy) -> (Vec<&Word>, Vec<&dockerfile::Heredoc>) {
-    let mut words: Vec<&Word> = [&copy.from, &copy.chown, &copy.chmod].into_iter().flatten().chain(&copy.exclude).chain([&copy.dest]).collect();
+    let mut words: Vec<&Word> =
+        [&copy.from, &copy.chown, &copy.chmod].into_iter().flatten().chain(&copy.exclude).chain([&copy.dest]).collect();
     let mut heredocs = Vec::new();
     for source in &copy.sources {
         match source {

@@ -71,7 +71,9 @@ fuzz_target!(|text: &str| {
     assert_eq!(commands.len(), 2, "{file:?}");
     let heredocs: Vec<&Heredoc> = match &commands[0].command {
         Command::Run(run) => run.heredocs.iter().collect(),
-        Command::Copy(copy) => copy.sources.iter().filter_map(|source| if let CopySource::Inline(one) = source { Some(one) } else { None }).collect(),
+        Command::Copy(copy) => {
+            copy.sources.iter().filter_map(|source| if let CopySource::Inline(one) = source { Some(one) } else { None }).collect()
+        }
         _ => Vec::new(),
     };
     assert_eq!(heredocs.len(), parts.len());

@@ -67,7 +67,11 @@ fn sound(text: &str, plan: &Plan) {
     let mut bytes = 0;
     for (index, stage) in plan.stages.iter().enumerate() {
         let earlier = |StageId(id): &StageId| assert!(*id < index, "stage {index} needs stage {id}");
-        let origin = |origin: &Origin| if let Origin::Stage(id) = origin { earlier(id) };
+        let origin = |origin: &Origin| {
+            if let Origin::Stage(id) = origin {
+                earlier(id)
+            }
+        };
         if let Start::Stage(id) = &stage.start {
             earlier(id);
         }

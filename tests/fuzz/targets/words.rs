@@ -2,7 +2,10 @@
 
 #![no_main]
 
-use std::{cell::RefCell, collections::{BTreeMap, BTreeSet}};
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use lapstrake::dockerfile::{Mode, expand, expand_mount, expand_words, parse_mount};
 use libfuzzer_sys::fuzz_target;
