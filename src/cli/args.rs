@@ -145,6 +145,9 @@ pub(super) struct Build {
     /// A secret for RUN --mount=type=secret: id=ID[,src=PATH|,env=VAR]
     #[arg(long = "secret", value_name = "SPEC")]
     pub(super) secrets: Vec<String>,
+    /// An ssh agent for RUN --mount=type=ssh: default|ID[=SOCKET|KEYFILE[,KEYFILE…]]
+    #[arg(long = "ssh", value_name = "SPEC")]
+    pub(super) ssh: Vec<String>,
     /// The platform of the image [default: the host's]
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
     pub(super) platform: Vec<String>,

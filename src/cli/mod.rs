@@ -12,6 +12,7 @@ mod parse;
 mod progress;
 mod report;
 mod request;
+mod ssh_spec;
 mod surroundings;
 mod transfers;
 

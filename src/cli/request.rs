@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     args::Build,
-    output_spec,
+    output_spec, ssh_spec,
     surroundings::{stdin, variable, whole},
 };
 use crate::{
@@ -29,6 +29,7 @@ pub(super) fn of(args: &Build, namespaces: bool) -> Result<Request, Error> {
         plan: plan_request(args, &contexts)?,
         contexts,
         secrets: args.secrets.iter().map(|text| secret(text)).collect::<Result<_, _>>()?,
+        agents: ssh_spec::agents(&args.ssh)?,
         no_cache,
         pull: args.pull,
         hosts: args.add_hosts.iter().map(|text| host(text)).collect::<Result<_, _>>()?,

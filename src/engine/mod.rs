@@ -37,6 +37,8 @@ pub trait Front {
     fn fetch(&self, image: &str, blob: &Descriptor) -> Result<(), Error>;
     /// The bytes of a secret; `None`: there is none of that id.
     fn secret(&self, id: &str) -> Result<Option<Vec<u8>>, Error>;
+    /// Has the ssh agent of that id accept on a listening socket until `until` hangs up; `false`: there is none of that id.
+    fn agent(&self, id: &str, listener: BorrowedFd<'_>, until: BorrowedFd<'_>) -> Result<bool, Error>;
     /// Something happened.
     fn event(&self, event: Event);
     /// Readable or hung up as soon as the build is cancelled.

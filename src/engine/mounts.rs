@@ -2,6 +2,7 @@
 
 use std::{
     ffi::OsString,
+    os::fd::{AsFd as _, OwnedFd},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -16,7 +17,7 @@ use crate::{
     layer,
     plan::{Mount, MountKind, Origin, Run, Sharing},
     rootfs::{Draft, Placement, Selection},
-    sandbox::{self, MountSource, Overlay},
+    sandbox::{self, MountSource, Overlay, Socket},
     store::Lock,
     tree::{Chain, TreePath},
 };
@@ -34,8 +35,17 @@ pub(super) struct Prepared {
     pub(super) mounts: Vec<sandbox::Mount>,
     /// Variables made of secrets.
     pub(super) env: Vec<OsString>,
-    /// Held until the step has ended.
+    /// To be held until the step has ended.
+    pub(super) held: Held,
+}
+
+/// What a step needs besides while it runs.
+#[derive(Default)]
+pub(super) struct Held {
+    /// Of cache mounts.
     locks: Vec<Lock>,
+    /// Sockets of ssh agents, each with an end of a pipe: when it closes, the front serves the agent no longer.
+    sockets: Vec<(Socket, OwnedFd)>,
 }
 
 /// Selects the files of bind mounts; refuses what the engine cannot do at its place.
@@ -44,14 +54,6 @@ pub(super) fn select(site: &Site<'_>, at: At<'_>, run: &Run) -> Result<Vec<Selec
     for (number, mount) in run.mounts.iter().enumerate() {
         let selection = match mount.kind {
             MountKind::Bind => Some(copying::select_subtree(site, &mount.from, &mount.source).map_err(|error| place(error, at, number))?),
-            MountKind::Ssh => {
-                return Err(refused(
-                    at,
-                    number,
-                    "lapstrake cannot forward an ssh agent into a step",
-                    "clone in a step of its own before the build, and COPY the result",
-                ));
-            }
             MountKind::Cache if mount.from != Origin::Scratch && mount.from != Origin::Context => {
                 return Err(refused(
                     at,
@@ -60,7 +62,7 @@ pub(super) fn select(site: &Site<'_>, at: At<'_>, run: &Run) -> Result<Vec<Selec
                     "copy the files into the cache in the step itself",
                 ));
             }
-            MountKind::Cache | MountKind::Tmpfs | MountKind::Secret => None,
+            MountKind::Cache | MountKind::Tmpfs | MountKind::Secret | MountKind::Ssh => None,
         };
         all.push(Selected { number, mount: mount.clone(), selection });
     }
@@ -88,7 +90,7 @@ pub(super) fn prepare(site: &Site<'_>, at: At<'_>, selected: &[Selected], scratc
             MountKind::Tmpfs => Some(MountSource::Tmpfs(mount.size)),
             MountKind::Cache => Some(cache_dir(site, mount, &mut prepared).map_err(|error| place(error, at, each.number))?),
             MountKind::Secret => secret(site, each, at, &mut prepared)?,
-            MountKind::Ssh => None,
+            MountKind::Ssh => agent(site, each, at, scratch, &mut prepared)?,
         };
         if let Some(what) = what {
             prepared.mounts.push(sandbox::Mount { target: target()?, what, readonly: mount.readonly });
@@ -156,12 +158,12 @@ fn cache_dir(site: &Site<'_>, mount: &Mount, prepared: &mut Prepared) -> Result<
     let mut waiting = || site.front.event(super::Event::Note { text: format!("waiting for the cache `{}`", mount.id) });
     let name = match mount.sharing {
         Some(Sharing::Locked) => {
-            prepared.locks.push(site.store.lock(&format!("mount-{name}"), &mut waiting)?);
+            prepared.held.locks.push(site.store.lock(&format!("mount-{name}"), &mut waiting)?);
             name
         }
         Some(Sharing::Private) => {
             let (own, lock) = first_free(site, &name)?;
-            prepared.locks.push(lock);
+            prepared.held.locks.push(lock);
             own
         }
         Some(Sharing::Shared) | None => name,
@@ -201,4 +203,26 @@ fn secret(site: &Site<'_>, each: &Selected, at: At<'_>, prepared: &mut Prepared)
         return Ok(None);
     }
     Ok(Some(MountSource::File { bytes, mode: mount.mode.unwrap_or(0o400), uid: mount.uid.unwrap_or(0), gid: mount.gid.unwrap_or(0) }))
+}
+
+/// The socket of an ssh agent, which the front answers on.
+fn agent(site: &Site<'_>, each: &Selected, at: At<'_>, scratch: &Path, prepared: &mut Prepared) -> Result<Option<MountSource>, Error> {
+    let mount = &each.mount;
+    let failed = |error: Error| place(error, at, each.number);
+    let own = scratch.join(format!("mount-{}", each.number));
+    drop(crate::sys::dir::make_root(&own)?);
+    let socket = Socket::listen(&own, mount.mode.unwrap_or(0o600), mount.uid.unwrap_or(0), mount.gid.unwrap_or(0));
+    let socket = socket.map_err(|error| failed(error.into()))?;
+    let (until, end) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
+        .map_err(|errno| failed(Error::new(Kind::Environment, "cannot make a pipe").because(&std::io::Error::from(errno))))?;
+    if site.front.agent(&mount.id, socket.listener().as_fd(), until.as_fd()).map_err(failed)? {
+        let source = socket.source().map_err(|error| failed(error.into()))?;
+        prepared.held.sockets.push((socket, end));
+        return Ok(Some(source));
+    }
+    if mount.required {
+        let help = format!("give it: `--ssh {0}` for your own agent, or `--ssh {0}=KEYFILE`", mount.id);
+        return Err(refused(at, each.number, &format!("the ssh agent `{}` is required and was not given", mount.id), &help));
+    }
+    Ok(None)
 }

@@ -24,12 +24,14 @@ use crate::{
 pub struct Remote {
     socket: Mutex<BufReader<UnixStream>>,
     lifeline: OwnedFd,
+    /// For fds.
+    handoff: OwnedFd,
 }
 
 impl Remote {
-    /// `lifeline` hangs up when the build is cancelled or the front is gone.
-    pub fn new(socket: UnixStream, lifeline: OwnedFd) -> Self {
-        Self { socket: Mutex::new(BufReader::new(socket)), lifeline }
+    /// `lifeline` hangs up when the build is cancelled or the front is gone; `handoff` takes fds.
+    pub fn new(socket: UnixStream, lifeline: OwnedFd, handoff: OwnedFd) -> Self {
+        Self { socket: Mutex::new(BufReader::new(socket)), lifeline, handoff }
     }
 
     fn ask(&self, question: &FromEngine) -> Result<FromFront, Error> {
@@ -54,14 +56,22 @@ impl Front for Remote {
     fn fetch(&self, image: &str, blob: &Descriptor) -> Result<(), Error> {
         match self.ask(&FromEngine::Fetch { image: image.to_owned(), blob: blob.clone() })? {
             FromFront::Fetched(result) => result,
-            FromFront::Secret(_) => Err(gone()),
+            FromFront::Secret(_) | FromFront::Agent(_) => Err(gone()),
         }
     }
 
     fn secret(&self, id: &str) -> Result<Option<Vec<u8>>, Error> {
         match self.ask(&FromEngine::Secret { id: id.to_owned() })? {
             FromFront::Secret(result) => result,
-            FromFront::Fetched(_) => Err(gone()),
+            FromFront::Fetched(_) | FromFront::Agent(_) => Err(gone()),
+        }
+    }
+
+    fn agent(&self, id: &str, listener: BorrowedFd<'_>, until: BorrowedFd<'_>) -> Result<bool, Error> {
+        wire::hand_over(&self.handoff, listener, until).map_err(|_error| gone())?;
+        match self.ask(&FromEngine::Agent { id: id.to_owned() })? {
+            FromFront::Agent(result) => result,
+            FromFront::Fetched(_) | FromFront::Secret(_) => Err(gone()),
         }
     }
 
@@ -75,8 +85,8 @@ impl Front for Remote {
 }
 
 /// Serves one job on a socket, inside of the user namespace if there is to be one; `domain` names its id maps.
-pub fn serve(socket: UnixStream, lifeline: OwnedFd, domain: &str) -> Result<(), Error> {
-    let remote = Remote::new(socket, lifeline);
+pub fn serve(socket: UnixStream, lifeline: OwnedFd, handoff: OwnedFd, domain: &str) -> Result<(), Error> {
+    let remote = Remote::new(socket, lifeline, handoff);
     let job: Option<Job> = remote.socket.lock().ok().and_then(|mut socket| wire::receive(&mut *socket).ok().flatten());
     let Some(job) = job else { return Err(gone()) };
     let built = Store::open(&job.store).map_err(Error::from).and_then(|store| build::build(&job, &store, domain, &remote));

@@ -2,7 +2,10 @@
 
 use std::{
     ffi::OsString,
-    os::{fd::OwnedFd, unix::ffi::OsStringExt as _},
+    os::{
+        fd::OwnedFd,
+        unix::ffi::{OsStrExt as _, OsStringExt as _},
+    },
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -74,9 +77,9 @@ fn make(site: &Site<'_>, at: At<'_>, before: &Snapshot, run: &Run, selected: &[m
     let account = Account::of(&chain, &run.user).map_err(|error| fault::at(error, at.step, "user", "this step runs as that user"))?;
     let scratch = site.store.scratch()?;
     let dirs = Dirs::make(scratch.path())?;
-    let prepared = mounts::prepare(site, at, selected, scratch.path())?;
+    let Prepared { mounts, env, held } = mounts::prepare(site, at, selected, scratch.path())?;
     site.go_on()?;
-    let spec = spec(site, run, lowers, &dirs, &account, prepared)?;
+    let spec = spec(site, run, lowers, &dirs, &account, mounts, env)?;
     let mut output = |stream, bytes: &[u8]| site.front.event(Event::Output { step: at.number, stream, bytes: bytes.to_vec() });
     let cancel = site
         .front
@@ -84,6 +87,7 @@ fn make(site: &Site<'_>, at: At<'_>, before: &Snapshot, run: &Run, selected: &[m
         .try_clone_to_owned()
         .map_err(|error| Error::new(Kind::Environment, "cannot duplicate the lifeline").because(&error))?;
     let finished = sandbox::run(spec, &cancel, &mut output).map_err(|error| fault::at(error, at.step, "", "needed for this step"))?;
+    drop(held);
     verdict(at, finished.status)?;
     keep(site, &chain, &dirs, &finished.stubs)
 }
@@ -99,7 +103,15 @@ fn keep(site: &Site<'_>, chain: &Chain, dirs: &Dirs, stubs: &[TreePath]) -> Resu
     Ok(made.diff_id)
 }
 
-fn spec(site: &Site<'_>, run: &Run, lowers: Vec<PathBuf>, dirs: &Dirs, account: &Account, prepared: Prepared) -> Result<Spec, Error> {
+fn spec(
+    site: &Site<'_>,
+    run: &Run,
+    lowers: Vec<PathBuf>,
+    dirs: &Dirs,
+    account: &Account,
+    mut mounts: Vec<sandbox::Mount>,
+    secrets: Vec<OsString>,
+) -> Result<Spec, Error> {
     let text = |(name, value): &(String, String)| OsString::from(format!("{name}={value}"));
     let mut env: Vec<OsString> = run.env.iter().map(text).collect();
     env.extend(run.proxy.iter().filter(|(name, _)| !run.env.iter().any(|(have, _)| have == name)).map(text));
@@ -108,8 +120,12 @@ fn spec(site: &Site<'_>, run: &Run, lowers: Vec<PathBuf>, dirs: &Dirs, account: 
         home.push(OsString::from_vec(account.home.clone()));
         env.push(home);
     }
-    env.extend(prepared.env);
-    let mut mounts = prepared.mounts;
+    for secret in secrets {
+        // In the place of a variable of the same name: of two, each program takes another one.
+        let name = |text: &OsString| text.as_bytes().split(|byte| *byte == b'=').next().map(<[u8]>::to_vec);
+        env.retain(|text| name(text) != name(&secret));
+        env.push(secret);
+    }
     for file in &run.files {
         let target = TreePath::clean(file.name.as_bytes())?;
         let what = MountSource::File { bytes: file.data.as_bytes().to_vec(), mode: 0o755, uid: 0, gid: 0 };

@@ -4,13 +4,23 @@
 //! front                          engine
 //!   Job ────────────────────────▶           first
 //!        ◀──────────────────────── Event     any time, no answer
-//!        ◀──────────────────────── Fetch, Secret
-//!   Fetched, Secret ─────────────▶           the answer; one question at a time
+//!        ◀──────────────────────── Fetch, Secret, Agent
+//!   Fetched, Secret, Agent ──────▶           the answer; one question at a time
 //!        ◀──────────────────────── Built, Failed   last
 //! ```
+//!
+//! Fds go over a socket of their own, before the message that they belong to.
 
-use std::io::{self, Read, Write};
+use std::{
+    io::{self, IoSlice, IoSliceMut, Read, Write},
+    mem::MaybeUninit,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+};
 
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags,
+    SocketType,
+};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::Event;
@@ -36,6 +46,11 @@ pub enum FromEngine {
         /// Its id.
         id: String,
     },
+    /// Serve the ssh agent of that id. Two fds come with it, see [`hand_over`].
+    Agent {
+        /// Its id.
+        id: String,
+    },
     /// The images: their manifests are in the store.
     Built(Vec<(Platform, Descriptor)>),
     /// There is no image.
@@ -49,6 +64,8 @@ pub enum FromFront {
     Fetched(Result<(), Error>),
     /// To [`FromEngine::Secret`].
     Secret(Result<Option<Vec<u8>>, Error>),
+    /// To [`FromEngine::Agent`]: is it served?
+    Agent(Result<bool, Error>),
 }
 
 /// The longest message: a plan of a Dockerfile of a few MiB.
@@ -80,4 +97,36 @@ pub fn receive<T: DeserializeOwned>(mut from: impl Read) -> io::Result<Option<T>
     let mut body = vec![0; length as usize];
     from.read_exact(&mut body)?;
     Ok(Some(serde_json::from_slice(&body)?))
+}
+
+/// Two ends of a socket for fds: the front's and the engine's.
+pub fn fd_sockets() -> io::Result<(OwnedFd, OwnedFd)> {
+    Ok(rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?)
+}
+
+/// Passes a socket that listens, and an fd that hangs up when it is not to be served any longer.
+pub fn hand_over(to: impl AsFd, listener: BorrowedFd<'_>, until: BorrowedFd<'_>) -> io::Result<()> {
+    let fds = [listener, until];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    if !control.push(SendAncillaryMessage::ScmRights(&fds)) {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    rustix::net::sendmsg(to, &[IoSlice::new(&[0])], &mut control, SendFlags::NOSIGNAL)?;
+    Ok(())
+}
+
+/// Takes what [`hand_over`] has passed; an error if there is nothing.
+pub fn take_over(from: impl AsFd) -> io::Result<(OwnedFd, OwnedFd)> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let mut byte = [0];
+    let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
+    rustix::net::recvmsg(from, &mut [IoSliceMut::new(&mut byte)], &mut control, flags)?;
+    let rights = |message| if let RecvAncillaryMessage::ScmRights(fds) = message { Some(fds) } else { None };
+    let mut fds = control.drain().filter_map(rights).flatten();
+    match (fds.next(), fds.next()) {
+        (Some(listener), Some(until)) => Ok((listener, until)),
+        _ => Err(io::ErrorKind::InvalidData.into()),
+    }
 }

@@ -3,10 +3,11 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     io::Write,
+    sync::Arc,
 };
 
 use super::{
-    Cancel, Context, NamedContext, Registries, Secret,
+    Agent, Cancel, Context, NamedContext, Registries, Secret,
     dockerfile_text::{self, Text},
     engine_process::{self, Answers},
     judge,
@@ -32,6 +33,8 @@ pub struct Request {
     pub plan: plan::Request,
     /// Secrets by id.
     pub secrets: BTreeMap<String, Secret>,
+    /// ssh agents by id.
+    pub agents: BTreeMap<String, Arc<Agent>>,
     /// Stages whose records are not looked at; an empty name stands for all.
     pub no_cache: Vec<String>,
     /// Ask the registry for bases first.
@@ -131,7 +134,7 @@ impl Work<'_> {
     /// Engine and outputs, once.
     fn attempt(&self, event: &mut dyn FnMut(Event), stdout: &mut dyn Write) -> Result<Built, Error> {
         let Session { store, registries, cancel } = *self.session;
-        let answers = Answers { store, registries, secrets: &self.request.secrets };
+        let answers = Answers { store, registries, secrets: &self.request.secrets, agents: &self.request.agents };
         let mut images = Vec::new();
         for (platform, manifest) in engine_process::run(&self.job, &answers, cancel, event)? {
             let read = image::read(store, &manifest, &platform)?;

@@ -4,10 +4,14 @@ use std::{
     collections::BTreeMap,
     ffi::OsString,
     io::BufReader,
-    os::{fd::AsFd as _, unix::net::UnixStream},
+    os::{
+        fd::{AsFd as _, OwnedFd},
+        unix::net::UnixStream,
+    },
+    sync::Arc,
 };
 
-use super::{Cancel, Registries, Secret};
+use super::{Agent, Cancel, Registries, Secret, agent};
 use crate::{
     engine::{
         self, Event, Job,
@@ -24,6 +28,7 @@ pub(super) struct Answers<'a> {
     pub(super) store: &'a Store,
     pub(super) registries: &'a Registries,
     pub(super) secrets: &'a BTreeMap<String, Secret>,
+    pub(super) agents: &'a BTreeMap<String, Arc<Agent>>,
 }
 
 /// The first argument that makes this program the engine.
@@ -48,13 +53,13 @@ pub(super) fn run(job: &Job, answers: &Answers<'_>, cancel: &Cancel, event: &mut
         return in_process(job, answers, cancel, event, ours, theirs);
     }
     let lifeline = cancel.lifeline().try_clone_to_owned().map_err(broken)?;
+    let (handoff, their_handoff) = wire::fd_sockets().map_err(broken)?;
     std::thread::scope(|scope| {
-        let engine =
-            std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, move || engine::process::serve(theirs, lifeline, "plain"));
-        drop(engine.map_err(broken)?);
+        let serve = move || engine::process::serve(theirs, lifeline, their_handoff, "plain");
+        drop(std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, serve).map_err(broken)?);
         let mut socket = BufReader::new(ours);
         wire::send(socket.get_mut(), job).map_err(broken)?;
-        result(converse(&mut socket, answers, event), cancel, "the engine ended without a result")
+        result(converse(&mut socket, &handoff, answers, event), cancel, "the engine ended without a result")
     })
 }
 
@@ -66,13 +71,14 @@ fn in_process(
     ours: UnixStream,
     theirs: UnixStream,
 ) -> Outcome {
-    let fds = [theirs.as_fd(), cancel.lifeline()];
+    let (handoff, their_handoff) = wire::fd_sockets().map_err(broken)?;
+    let fds = [theirs.as_fd(), cancel.lifeline(), their_handoff.as_fd()];
     let engine = enter::spawn_engine(&[OsString::from(ENGINE)], &[], &fds)?;
-    // Else the socket would not end with the engine.
-    drop(theirs);
+    // Else the sockets would not end with the engine.
+    drop((theirs, their_handoff));
     let mut socket = BufReader::new(ours);
     wire::send(socket.get_mut(), job).map_err(broken)?;
-    let outcome = converse(&mut socket, answers, event);
+    let outcome = converse(&mut socket, &handoff, answers, event);
     let status = engine.wait().map_err(broken)?;
     result(outcome, cancel, &format!("the engine's process ended with status {status} and without a result"))
 }
@@ -90,13 +96,20 @@ fn result(outcome: std::io::Result<Option<Outcome>>, cancel: &Cancel, without: &
 pub fn engine_main() -> std::process::ExitCode {
     let Ok(entered) = enter::become_engine() else { return std::process::ExitCode::from(Kind::Environment.exit_code()) };
     let mut fds = entered.fds.into_iter();
-    let (Some(socket), Some(lifeline)) = (fds.next(), fds.next()) else { return std::process::ExitCode::from(Kind::Bug.exit_code()) };
-    let served = engine::process::serve(UnixStream::from(socket), lifeline, entered.domain.as_str());
+    let (Some(socket), Some(lifeline), Some(handoff)) = (fds.next(), fds.next(), fds.next()) else {
+        return std::process::ExitCode::from(Kind::Bug.exit_code());
+    };
+    let served = engine::process::serve(UnixStream::from(socket), lifeline, handoff, entered.domain.as_str());
     if served.is_ok() { std::process::ExitCode::SUCCESS } else { std::process::ExitCode::from(Kind::Interrupted.exit_code()) }
 }
 
 /// Answers until there is a result; `None`: the other end is gone.
-fn converse(socket: &mut BufReader<UnixStream>, answers: &Answers<'_>, event: &mut dyn FnMut(Event)) -> std::io::Result<Option<Outcome>> {
+fn converse(
+    socket: &mut BufReader<UnixStream>,
+    handoff: &OwnedFd,
+    answers: &Answers<'_>,
+    event: &mut dyn FnMut(Event),
+) -> std::io::Result<Option<Outcome>> {
     while let Some(message) = wire::receive(&mut *socket)? {
         let answer = match message {
             FromEngine::Event(happened) => {
@@ -106,6 +119,12 @@ fn converse(socket: &mut BufReader<UnixStream>, answers: &Answers<'_>, event: &m
             FromEngine::Built(images) => return Ok(Some(Ok(images))),
             FromEngine::Failed(error) => return Ok(Some(Err(error))),
             FromEngine::Fetch { image, blob } => FromFront::Fetched(answers.registries.blob(&image, &blob, answers.store, event)),
+            FromEngine::Agent { id } => {
+                let (listener, until) = wire::take_over(handoff)?;
+                FromFront::Agent(
+                    answers.agents.get(&id).map_or(Ok(false), |agent| agent::serve(agent, &id, listener, until).map(|()| true)),
+                )
+            }
             FromEngine::Secret { id } => FromFront::Secret(answers.secrets.get(&id).map(|secret| secret.read(&id)).transpose()),
         };
         wire::send(socket.get_mut(), &answer)?;

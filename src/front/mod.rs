@@ -2,6 +2,7 @@
 //! engine's process and answers its questions, and hands the finished image to its outputs. It runs with the user's own
 //! identity and sees no tree.
 
+mod agent;
 mod bases;
 mod build;
 mod cancel;
@@ -13,6 +14,7 @@ mod registries;
 mod secret;
 mod sinks;
 
+pub use agent::Agent;
 pub use bases::NamedContext;
 pub use build::{Built, Request, Session, build};
 pub use cancel::Cancel;

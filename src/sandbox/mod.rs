@@ -10,6 +10,7 @@
 //! - [`enter`]: the engine's own process and its user namespace.
 //! - `run`: the engine's side of a step; `init`: pid 1's side; `wire`: what they say to each other.
 //! - `overlay`: the root, and merged views. `stubs`: mountpoints that were made, and how they go again.
+//! - `socket`: a socket that listens outside and is a file inside.
 //! - [`probe`]: what `doctor` tries.
 //!
 //! Source: `user_namespaces(7)`, `pid_namespaces(7)`, `mount_setattr(2)`, capabilities(7); the runtime specification's
@@ -20,6 +21,7 @@ mod init;
 mod overlay;
 pub mod probe;
 mod run;
+mod socket;
 mod stubs;
 mod wire;
 
@@ -27,6 +29,7 @@ use std::{ffi::OsString, path::PathBuf};
 
 pub use init::{STEP_INIT, init_main};
 pub use run::run;
+pub use socket::Socket;
 
 use crate::tree::TreePath;
 

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use crate::harness::{Project, Ran, need_root, output_of, wait_until};
+use crate::harness::{Project, Ran, need_root, output_of, processes_with, wait_until};
 
 const DOCKERFILE: &str = "FROM busybox\nENV A=b\nWORKDIR /app\nRUN echo 1 > one\nCOPY VERSION ./\nRUN mkdir -p data && cat VERSION > data/stamp\nCOPY lib ./lib\nRUN ls lib | wc -l > count\nRUN dd if=/dev/zero of=zero bs=64k count=40 2>/dev/null\nCOPY VERSION /etc/version\nRUN chmod 0700 one\n";
 
@@ -97,12 +97,6 @@ fn ctrl_c_ends_the_step_and_the_exit_code_says_so() {
     assert!(!project.path("image.tar").exists(), "an output that is not whole was left");
     wait_until(10, "mounts to be gone", || left(&project).is_empty().then_some(()));
     assert_eq!(fs::read_dir(project.store().join("tmp")).unwrap().count(), 0, "temporary files are left");
-}
-
-fn processes_with(line: &str) -> Vec<String> {
-    let entries = fs::read_dir("/proc").unwrap().flatten();
-    let named = entries.filter(|entry| fs::read(entry.path().join("cmdline")).is_ok_and(|found| found.starts_with(line.as_bytes())));
-    named.map(|entry| entry.path().display().to_string()).collect()
 }
 
 #[test]

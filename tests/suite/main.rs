@@ -29,5 +29,6 @@ mod messages;
 mod parser;
 mod registry;
 mod shipping;
+mod ssh;
 mod structure;
 mod users;

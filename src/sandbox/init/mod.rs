@@ -8,6 +8,8 @@ mod devices;
 mod kernel;
 mod mounts;
 
+pub(super) use mounts::file_system;
+
 use std::{
     ffi::{CString, OsStr, OsString},
     os::{

@@ -9,14 +9,16 @@ mod prerequisite;
 mod project;
 mod reader;
 mod registry;
+mod sshd;
 mod tree;
 
 pub(crate) use base::{busybox_layout, debian_rootfs};
 pub(crate) use docker::Docker;
-pub(crate) use network::{free_port, free_ports, get, wait_until};
+pub(crate) use network::{free_port, free_ports, get, processes_with, wait_until};
 pub(crate) use podman::Podman;
 pub(crate) use prerequisite::{am_root, need, need_all, need_root, need_user, skipped, sources};
 pub(crate) use project::{Project, Ran, output_of};
 pub(crate) use reader::{Image, Layer, sha256};
 pub(crate) use registry::Registry;
+pub(crate) use sshd::{SshAgent, Sshd, copy_programs};
 pub(crate) use tree::{Kind, Node, differences, merged, read_layer};

@@ -1,4 +1,4 @@
-//! Ports on loopback, one HTTP request, and waiting for something to happen.
+//! Ports on loopback, one HTTP request, processes by their command line, and waiting for something to happen.
 
 use std::{
     io::{Read as _, Write as _},
@@ -38,4 +38,11 @@ pub(crate) fn wait_until<T>(seconds: u64, what: &str, mut ask: impl FnMut() -> O
         assert!(Instant::now() < end, "waited {seconds} s for {what}");
         std::thread::sleep(Duration::from_millis(50));
     }
+}
+
+/// The processes whose command line begins with that.
+pub(crate) fn processes_with(line: &str) -> Vec<String> {
+    let entries = std::fs::read_dir("/proc").unwrap().flatten();
+    let named = entries.filter(|entry| std::fs::read(entry.path().join("cmdline")).is_ok_and(|found| found.starts_with(line.as_bytes())));
+    named.map(|entry| entry.path().display().to_string()).collect()
 }
