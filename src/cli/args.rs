@@ -142,6 +142,9 @@ pub(super) struct Build {
     /// Another context: NAME=DIR, NAME=oci-layout://PATH[:TAG], NAME=docker-image://REF
     #[arg(long = "build-context", value_name = "NAME=VALUE")]
     pub(super) build_contexts: Vec<String>,
+    /// The time that the image and its history have: seconds since 1970, or `context` for that of its commit or archive
+    #[arg(long, value_name = "N|context")]
+    pub(super) source_date_epoch: Option<String>,
     /// A secret for RUN --mount=type=secret: id=ID[,src=PATH|,env=VAR]
     #[arg(long = "secret", value_name = "SPEC")]
     pub(super) secrets: Vec<String>,

@@ -144,6 +144,14 @@ fn plan_request(args: &Build, contexts: &BTreeMap<String, NamedContext>) -> Resu
             drop(build_args.insert(key.to_owned(), value));
         }
     }
+    if let Some(epoch) = &args.source_date_epoch {
+        if epoch != "context" && epoch.parse::<i64>().is_err() {
+            return Err(usage(format!("`{epoch}` in --source-date-epoch is neither a number nor `context`")));
+        }
+        if build_args.insert("SOURCE_DATE_EPOCH".to_owned(), epoch.clone()).is_some_and(|given| given != *epoch) {
+            return Err(usage("--source-date-epoch and the build argument SOURCE_DATE_EPOCH contradict each other"));
+        }
+    }
     let mut labels = BTreeMap::new();
     for text in &args.labels {
         let (key, value) = text.split_once('=').unwrap_or((text, ""));

@@ -18,7 +18,7 @@ use crate::{
     image::{self, BaseParts, Image},
     layer::Compression,
     oci::{DiffId, Platform},
-    plan::{Action, Epoch, Plan, Stage, StageId, Start, Step},
+    plan::{Action, Plan, Stage, StageId, Start, Step},
     store::Store,
 };
 
@@ -113,14 +113,7 @@ fn finish(site: &Site<'_>, plan: &Plan) -> Result<Image, Error> {
 
 /// The time that `SOURCE_DATE_EPOCH` gives the image and the lines of its history; the layers stay as they were made.
 fn epoch(plan: &Plan) -> Result<Option<String>, Error> {
-    let seconds = match &plan.epoch {
-        None => return Ok(None),
-        Some(Epoch::Seconds(seconds)) => *seconds,
-        Some(Epoch::Context | Epoch::Named(_)) => {
-            let error = Error::new(Kind::Request, "lapstrake cannot take SOURCE_DATE_EPOCH from a context");
-            return Err(error.help("give it as seconds since 1970: `--build-arg SOURCE_DATE_EPOCH=$(git log -1 --format=%ct)`"));
-        }
-    };
+    let Some(seconds) = plan.epoch else { return Ok(None) };
     let time = jiff::Timestamp::from_second(seconds)
         .map_err(|error| Error::new(Kind::Request, "SOURCE_DATE_EPOCH is out of range").because(&error))?;
     Ok(Some(time.to_string()))

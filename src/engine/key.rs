@@ -80,7 +80,8 @@ impl Recipe {
             NetworkMode::Default | NetworkMode::Host => "host",
             NetworkMode::None => "none",
         };
-        recipe = recipe.with("working directory", &run.cwd).with("user", &run.user).with("--network", network);
+        recipe =
+            recipe.with("working directory", &run.cwd).with("user", &run.user).with("--network", network).with("hostname", &run.hostname);
         for mount in &run.mounts {
             // A cache's id, sharing and contents and a secret's contents are in no key: changing them must not do the step again.
             let definition = (mount.kind, &mount.target, mount.readonly, mount.size, &mount.env, mount.required);

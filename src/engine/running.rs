@@ -30,9 +30,6 @@ use crate::{
     tree::{Chain, TreePath},
 };
 
-/// The name that steps see of their host: BuildKit's, because scripts look for it.
-const HOSTNAME: &str = "buildkitsandbox";
-
 /// Runs the step unless its result is known.
 pub(super) fn run(site: &Site<'_>, at: At<'_>, before: &Snapshot, run: &Run) -> Result<(Outcome, How), Error> {
     refuse(at, run)?;
@@ -139,17 +136,17 @@ fn spec(
         user: sandbox::User { uid: account.uid, gid: account.gid, groups: account.groups.clone() },
         root: Overlay { lowers, upper: dirs.upper.clone(), work: dirs.work.clone() },
         network: if run.network == NetworkMode::None { Network::None } else { Network::Host },
-        hostname: HOSTNAME.into(),
+        hostname: run.hostname.clone(),
         mounts,
-        hosts: hosts(site, run.network),
+        hosts: hosts(site, run),
         resolv_conf: std::fs::read("/etc/resolv.conf").unwrap_or_default(),
     })
 }
 
 /// The host's own /etc/hosts where the step is on the host's network, and the lines of `--add-host`.
-fn hosts(site: &Site<'_>, network: NetworkMode) -> Vec<u8> {
-    let mut text = format!("127.0.0.1\tlocalhost {HOSTNAME}\n::1\tlocalhost ip6-localhost ip6-loopback\n").into_bytes();
-    if network != NetworkMode::None {
+fn hosts(site: &Site<'_>, run: &Run) -> Vec<u8> {
+    let mut text = format!("127.0.0.1\tlocalhost {}\n::1\tlocalhost ip6-localhost ip6-loopback\n", run.hostname).into_bytes();
+    if run.network != NetworkMode::None {
         text.extend(std::fs::read("/etc/hosts").unwrap_or_default());
     }
     for line in &site.job.hosts {

@@ -3,12 +3,12 @@
 
 use std::{cell::RefCell, collections::BTreeMap, path::PathBuf};
 
-use super::Registries;
+use super::{Context, Registries};
 use crate::{
     error::{Error, Kind},
     image,
     oci::{Descriptor, Platform, Reference},
-    plan::{Base, BaseError, BaseImage, Bases},
+    plan::{Base, BaseError, BaseImage, Bases, Dated},
     store::Store,
 };
 
@@ -27,6 +27,7 @@ pub enum NamedContext {
 pub(super) struct LookUp<'a> {
     pub(super) store: &'a Store,
     pub(super) registries: &'a Registries,
+    pub(super) context: &'a Context,
     pub(super) contexts: &'a BTreeMap<String, NamedContext>,
     /// Ask the registry before the store.
     pub(super) pull: bool,
@@ -41,6 +42,14 @@ impl Bases for LookUp<'_> {
             help: error.help,
             kind: error.kind,
         })
+    }
+
+    fn time(&self, of: &Dated) -> Result<Option<i64>, BaseError> {
+        match of {
+            Dated::Context => Ok(self.context.time()),
+            // Directories and images.
+            Dated::Named(_) | Dated::Far(_) => Ok(None),
+        }
     }
 }
 

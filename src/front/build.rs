@@ -85,7 +85,7 @@ pub fn build(
     if !parsed.errors.is_empty() {
         return Err(Error::at(Kind::Request, parsed.errors));
     }
-    let plan = judge::plan(request, &text.source.text, &parsed, session, event)?;
+    let plan = judge::plan(request, context, &text.source.text, &parsed, session, event)?;
     let sources = sources(&plan);
     Work { request, session, job: job(request, context, text, session, plan)?, sources }.done(event, stdout)
 }

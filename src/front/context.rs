@@ -164,6 +164,11 @@ impl Context {
         found.map_err(|error| Error::new(Kind::Request, format!("cannot read `{}` of the context", path.escape_debug())).because(&error))
     }
 
+    /// When it was made, in seconds since 1970: of an archive, its newest file. `None`: nobody knows.
+    pub(super) fn time(&self) -> Option<i64> {
+        self.unpacked.as_ref().and_then(Unpacked::newest)
+    }
+
     /// The user's directory, if it is one.
     pub(super) fn directory(&self) -> Option<&Path> {
         if let Some(Files::Directory { dir, .. }) = &self.files { Some(dir) } else { None }

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 
-use super::{Request, Session, bases::LookUp};
+use super::{Context, Request, Session, bases::LookUp};
 use crate::{
     diag::Diagnostic,
     dockerfile::Parsed,
@@ -15,13 +15,14 @@ use crate::{
 /// The plan of an accepted file. What the rules find are warnings, unless the file or the user wants them to be errors.
 pub(super) fn plan(
     request: &Request,
+    context: &Context,
     text: &str,
     parsed: &Parsed,
     session: &Session<'_>,
     event: &mut dyn FnMut(Event),
 ) -> Result<Plan, Error> {
     let options = options(request, text)?;
-    let Survey { facts, plan } = survey(request, parsed, session, Wanted::Target, event);
+    let Survey { facts, plan } = survey(request, context, parsed, session, Wanted::Target, event);
     let plan = plan.map_err(|unresolved| Error::at(unresolved.kind, unresolved.places))?;
     let found = lint::check(Subject { text, parsed, facts: Some(&facts), files: None }, &options);
     for diagnostic in found.iter().map(lint::Finding::diagnostic).chain(plan.warnings.iter().cloned()) {
@@ -45,10 +46,18 @@ fn options(request: &Request, text: &str) -> Result<Options, Error> {
     })
 }
 
-fn survey(request: &Request, parsed: &Parsed, session: &Session<'_>, wanted: Wanted, event: &mut dyn FnMut(Event)) -> Survey {
+fn survey(
+    request: &Request,
+    context: &Context,
+    parsed: &Parsed,
+    session: &Session<'_>,
+    wanted: Wanted,
+    event: &mut dyn FnMut(Event),
+) -> Survey {
     let bases = LookUp {
         store: session.store,
         registries: session.registries,
+        context,
         contexts: &request.contexts,
         pull: request.pull,
         note: RefCell::new(event),

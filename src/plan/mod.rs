@@ -29,6 +29,7 @@ mod request;
 mod run;
 mod scope;
 mod signal;
+mod special;
 mod syntax;
 mod values;
 
@@ -42,10 +43,9 @@ pub use facts::{Evaluated, Facts, FromFacts, OtherPlatform, PlatformFacts, Surve
 pub use history::quote as quoted;
 pub use paths::clean;
 pub use report::Unresolved;
-pub use request::{Base, BaseError, BaseImage, Bases, Request};
+pub use request::{Base, BaseError, BaseImage, Bases, Dated, Request};
 pub use values::{
-    Action, Chmod, Copy, CopySource, Device, Epoch, InlineFile, Mount, NetworkMode, Origin, Plan, Run, Security, Stage, StageId, Start,
-    Step,
+    Action, Chmod, Copy, CopySource, Device, InlineFile, Mount, NetworkMode, Origin, Plan, Run, Security, Stage, StageId, Start, Step,
 };
 
 use std::collections::BTreeSet;
@@ -82,7 +82,11 @@ pub fn survey(file: &Dockerfile, request: &Request, bases: &dyn Bases, wanted: W
 fn evaluated(file: &Dockerfile, request: &Request, bases: &dyn Bases, wanted: Wanted, report: &mut Report) -> Option<Plan> {
     let platform = request.platform.clone().unwrap_or_else(Platform::host);
     syntax::check(file, request, report);
-    let globals = Globals::of(file, request, &platform, report);
+    special::check(request, report);
+    let mut globals = Globals::of(file, request, &platform, report);
+    let mut request = request.clone();
+    let epoch = epoch::settle(file, &mut request, &mut globals, bases, report);
+    let request = &request;
     let graph = Graph::of(file, request, &globals, report);
     let target = graph.target(request.target.as_deref(), report)?;
     let mut lookup = Lookup::new(bases, request, platform.clone());
@@ -91,7 +95,6 @@ fn evaluated(file: &Dockerfile, request: &Request, bases: &dyn Bases, wanted: Wa
     graph.refuse_circles(&reached, report);
     let declared = declared_names(&globals, &graph, &reached);
     syntax::unused_build_args(request, &declared, report);
-    let epoch = epoch::wanted(file, request, &globals, &graph, report);
     let plan =
         Evaluation { escape: file.escape, request, globals: &globals, graph: &graph, platform }.run(&reached, target, &mut lookup, report);
     plan.map(|plan| Plan { epoch, ..plan })

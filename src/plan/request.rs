@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::NetworkMode;
+use super::{CopySource, NetworkMode};
 use crate::oci::{Descriptor, ImageConfig, Platform};
 
 /// What the user asked for.
@@ -28,6 +28,23 @@ pub struct Request {
 pub trait Bases {
     /// What a name in FROM, `--from` or `from=` stands for. `Ok(None)`: no such image anywhere.
     fn base(&self, name: &str, platform: &Platform) -> Result<Option<Base>, BaseError>;
+
+    /// When something was made, in seconds since 1970. `Ok(None)`: that is not known, as of a directory.
+    fn time(&self, of: &Dated) -> Result<Option<i64>, BaseError> {
+        let _ = of;
+        Ok(None)
+    }
+}
+
+/// What may have a time that `SOURCE_DATE_EPOCH` asks for.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Dated {
+    /// The build context: its commit, its archive.
+    Context,
+    /// A named context.
+    Named(String),
+    /// What the ADD of a stage takes: a URL or a repository.
+    Far(CopySource),
 }
 
 /// Why a base could not be looked up.

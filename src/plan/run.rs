@@ -59,7 +59,8 @@ impl Evaluator<'_, '_> {
             let error = command.error("no process can be given a NUL byte", command.instruction.span);
             return self.error(error.label("its command or a variable holds one"));
         }
-        let action = Run { argv: program, env, args, proxy, cwd, user, network, files, mounts, security, devices };
+        let hostname = self.evaluation.request.hostname().to_owned();
+        let action = Run { argv: program, env, args, proxy, cwd, user, network, hostname, files, mounts, security, devices };
         let parts = run.mounts.iter().enumerate().map(|(index, mount)| (format!("mount {index}"), mount.span)).collect::<BTreeMap<_, _>>();
         self.step(command, Action::Run(action), history, parts);
     }

@@ -50,6 +50,11 @@ impl Scope {
         self.variables.insert(name.to_owned(), variable);
     }
 
+    /// It is as if it had never been set.
+    pub(super) fn unset(&mut self, name: &str) {
+        drop(self.variables.remove(name));
+    }
+
     /// The value of a variable, if it is set.
     pub(super) fn value(&self, name: &str) -> Option<&str> {
         self.variables.get(name).map(|variable| variable.value.as_str())

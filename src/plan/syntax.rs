@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Report, Request, scope::PLATFORM_NAMES};
+use super::{Report, Request, scope::PLATFORM_NAMES, special};
 use crate::{
     diag::{Diagnostic, Label, Span, closest},
     dockerfile::Dockerfile,
@@ -75,20 +75,10 @@ fn known(name: &str) -> Known {
     }
 }
 
-/// Arguments of BuildKit that mean something here or change nothing. Another one is told of as not used.
-const KNOWN: [&str; 6] = [
-    "BUILDKIT_SYNTAX",
-    "BUILDKIT_CACHE_MOUNT_NS",
-    "BUILDKIT_CONTEXT_KEEP_GIT_DIR",
-    "BUILDKIT_DOCKERFILE_CHECK",
-    "BUILDKIT_INLINE_CACHE",
-    "SOURCE_DATE_EPOCH",
-];
-
 /// Arguments that need no ARG to have an effect.
 fn is_predefined(name: &str) -> bool {
     let proxy = ["http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "all_proxy"];
-    PLATFORM_NAMES.contains(&name) || proxy.iter().any(|known| known.eq_ignore_ascii_case(name)) || KNOWN.contains(&name)
+    PLATFORM_NAMES.contains(&name) || proxy.iter().any(|known| known.eq_ignore_ascii_case(name)) || special::NAMES.contains(&name)
 }
 
 /// Warns of build arguments that no ARG declares.

@@ -25,22 +25,11 @@ pub struct Plan {
     pub target: StageId,
     /// What it runs on.
     pub platform: Platform,
-    /// The build argument `SOURCE_DATE_EPOCH`, or a global ARG of that name. As any argument it is in a step's environment
-    /// only where an ARG declares it.
-    pub epoch: Option<Epoch>,
+    /// What the build argument `SOURCE_DATE_EPOCH`, or a global ARG of that name, comes to, in seconds since 1970. As any
+    /// argument it is in a step's environment only where an ARG declares it.
+    pub epoch: Option<i64>,
     /// What should be said and does not stop the build.
     pub warnings: Vec<Diagnostic>,
-}
-
-/// The time that `SOURCE_DATE_EPOCH` asks for.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Epoch {
-    /// Since 1970.
-    Seconds(i64),
-    /// That of the build context: of its commit, its archive.
-    Context,
-    /// That of a named context, or of a stage that is one remote ADD.
-    Named(String),
 }
 
 /// A stage: a start, steps, and the config that they make.
@@ -122,6 +111,8 @@ pub struct Run {
     pub user: String,
     /// `--network`
     pub network: NetworkMode,
+    /// The name that the step sees of its host.
+    pub hostname: String,
     /// Files made of heredocs: mounted read-only, mode 0755, at `/dev/pipes/NAME`.
     pub files: Vec<InlineFile>,
     /// `--mount`, in order.

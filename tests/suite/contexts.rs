@@ -385,3 +385,45 @@ fn a_build_that_is_killed_while_it_unpacks_leaves_what_the_next_one_sweeps() {
     }
     drop(pipe);
 }
+
+/// `created` of an image.
+fn created(image: &Image) -> &str {
+    image.config["created"].as_str().unwrap()
+}
+
+#[test]
+fn an_archive_is_as_old_as_its_newest_file_if_the_epoch_is_the_contexts() {
+    let project = Project::new();
+    let entries = few_files(&project);
+    let bytes = archive(&entries);
+    let then = "2020-09-13T12:26:40Z";
+    let arg = ["--build-arg", "SOURCE_DATE_EPOCH=context"];
+    for args in [arg.as_slice(), &["--source-date-epoch", "context"]] {
+        let of_archive = image(&project, args, &bytes);
+        assert_eq!(created(&of_archive), then);
+        assert!(of_archive.config["history"].as_array().unwrap().iter().all(|line| line["created"] == then));
+    }
+    // A directory has no time: it is as if nothing had been asked.
+    assert_ne!(created(&project.image(&arg)), then);
+    assert_eq!(created(&project.image(&["--source-date-epoch", "1600000000"])), then);
+    let both = ["--source-date-epoch", "1", "--build-arg", "SOURCE_DATE_EPOCH=2"];
+    let _contradiction = project.build(&both).ends_with(2).says(&["contradict"]);
+    let _word = project.build(&["--source-date-epoch", "soon"]).ends_with(2).says(&["neither a number nor `context`"]);
+}
+
+#[test]
+fn buildkits_own_arguments_are_honoured_or_told() {
+    let project = Project::with_busybox();
+    project.dockerfile("FROM busybox\nRUN echo host=$(hostname) && grep -w $(hostname) /etc/hosts\n");
+    let arg = |text: &str| project.build(&["--build-arg", text]);
+    let _usual = arg("A=1").good().says(&["host=buildkitsandbox"]);
+    let _named = arg("BUILDKIT_SANDBOX_HOSTNAME=builder-1.test").good().says(&["host=builder-1.test", "127.0.0.1"]);
+    let _line = arg("BUILDKIT_SANDBOX_HOSTNAME=a\nb").ends_with(1).says(&["is no name of a host"]);
+    let _cache = arg("BUILDKIT_INLINE_CACHE=1").good().says(&["no cache is written into the image"]);
+    let _index = arg("BUILDKIT_MULTI_PLATFORM=true").good().says(&["no index of platforms"]);
+    let _name = arg("BUILDKIT_BUILD_NAME=x").good().says(&["no history of builds is kept"]);
+    let _typo = arg("BUILDKIT_CONTEXT_KEEP_GIT_DIR=yes").good().says(&["`yes` is neither true nor false"]);
+    for quiet in ["BUILDKIT_INLINE_CACHE=0", "BUILDKIT_MULTI_PLATFORM=", "BUILDKIT_CONTEXT_KEEP_GIT_DIR=1", "BUILDKIT_CACHE_MOUNT_NS=n"] {
+        assert!(!arg(quiet).good().stderr.contains("warning"), "{quiet}");
+    }
+}

@@ -4,7 +4,7 @@ use super::{Shelf, amd64, message, messages, resolved};
 use crate::{
     error::Kind,
     oci::Config,
-    plan::{Epoch, Request},
+    plan::{Action, Request},
 };
 
 fn said(text: &str) -> Vec<String> {
@@ -126,10 +126,40 @@ fn an_epoch_is_a_number_or_a_name() {
         messages("FROM busybox\n", &given("soon"), &Shelf::new()),
     ]);
     let epoch = |text: &str, request: &Request| resolved(text, request, &Shelf::new()).unwrap().epoch;
-    assert_eq!(epoch("ARG SOURCE_DATE_EPOCH=5\nFROM busybox\n", &amd64()), Some(Epoch::Seconds(5)));
+    assert_eq!(epoch("ARG SOURCE_DATE_EPOCH=5\nFROM busybox\n", &amd64()), Some(5));
     assert_eq!(epoch("ARG SOURCE_DATE_EPOCH=5\nFROM busybox\n", &given("")), None);
-    assert_eq!(epoch("FROM busybox AS s\n", &given("S")), Some(Epoch::Named("S".into())));
-    assert_eq!(epoch("FROM busybox\n", &given("context")), Some(Epoch::Context));
+    assert_eq!(epoch("ARG SOURCE_DATE_EPOCH=5\nFROM busybox\n", &given("-7")), Some(-7));
+    assert_eq!(epoch("FROM busybox\n", &given("context")), None, "a directory has no time");
+}
+
+#[test]
+fn an_epoch_by_name_is_the_time_of_what_has_the_name() {
+    let given = |epoch: &str| Request {
+        build_args: [("SOURCE_DATE_EPOCH".to_owned(), epoch.to_owned()), ("HOST".to_owned(), "h".to_owned())].into(),
+        contexts: vec!["far".to_owned()],
+        ..amd64()
+    };
+    let shelf = || Shelf::new().dated("context", 1).dated("far", 2).dated("https://h/f", 3).dated("https://h/r.git", 4);
+    let text = "ARG HOST\nFROM scratch AS Web\nADD https://$HOST/f /\nFROM scratch AS git\nARG P=r.git\nADD https://h/$P /\nFROM busybox AS far\nFROM busybox\nARG SOURCE_DATE_EPOCH\nRUN x\n";
+    for (name, time) in [("context", 1), ("far", 2), ("web", 3), ("GIT", 4)] {
+        let plan = resolved(text, &given(name), &shelf()).unwrap();
+        assert_eq!(plan.epoch, Some(time), "{name}");
+        let Some(Action::Run(run)) = plan.stages.last().and_then(|stage| stage.steps.last()).map(|step| &step.action) else { panic!() };
+        let seen = run.env.iter().find(|(key, _)| key == "SOURCE_DATE_EPOCH").map(|(_, value)| value.as_str());
+        assert_eq!(seen, Some(time.to_string().as_str()), "an ARG sees the number");
+    }
+    let global = format!("ARG SOURCE_DATE_EPOCH=web\n{text}");
+    let request = Request { build_args: [("HOST".to_owned(), "h".to_owned())].into(), ..amd64() };
+    assert_eq!(resolved(&global, &request, &shelf()).unwrap().epoch, Some(3));
+    let stages = [
+        "FROM busybox AS s\n",
+        "FROM scratch AS s\nADD f /\n",
+        "FROM scratch AS s\nADD https://h/f https://h/g /\n",
+        "FROM scratch AS s\nRUN x\n",
+        "FROM scratch AS s\n",
+    ];
+    let wrong: Vec<String> = stages.iter().flat_map(|text| messages(&format!("{text}FROM busybox\n"), &given("s"), &shelf())).collect();
+    insta::assert_debug_snapshot!(wrong);
 }
 
 #[test]

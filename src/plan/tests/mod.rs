@@ -6,7 +6,7 @@ mod yardstick;
 
 use std::{cell::RefCell, collections::BTreeMap};
 
-use super::{Base, BaseError, BaseImage, Bases, Plan, Request, Unresolved, resolve};
+use super::{Base, BaseError, BaseImage, Bases, CopySource, Dated, Plan, Request, Unresolved, resolve};
 use crate::{
     diag::Diagnostic,
     dockerfile,
@@ -19,6 +19,8 @@ use crate::{
 struct Shelf {
     images: BTreeMap<String, ImageConfig>,
     directories: Vec<String>,
+    /// Times by name and URL.
+    times: BTreeMap<String, i64>,
     offline: bool,
     asked: RefCell<Vec<String>>,
 }
@@ -32,6 +34,11 @@ impl Shelf {
     fn with(mut self, name: &str, config: Config) -> Self {
         let config = ImageConfig { architecture: "amd64".into(), os: "linux".into(), config, ..ImageConfig::default() };
         self.images.insert(name.to_owned(), config);
+        self
+    }
+
+    fn dated(mut self, name: &str, time: i64) -> Self {
+        self.times.insert(name.to_owned(), time);
         self
     }
 
@@ -61,6 +68,17 @@ impl Bases for Shelf {
             }),
             None => Ok(None),
         }
+    }
+
+    fn time(&self, of: &Dated) -> Result<Option<i64>, BaseError> {
+        let name = match of {
+            Dated::Context => "context",
+            Dated::Named(name) => name,
+            Dated::Far(CopySource::Http { url, .. }) => url.url(),
+            Dated::Far(CopySource::Git(address)) => address.url(),
+            Dated::Far(CopySource::Path(_) | CopySource::Inline(_)) => panic!("{of:?} is not far"),
+        };
+        Ok(self.times.get(name).copied())
     }
 }
 
