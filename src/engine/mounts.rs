@@ -2,7 +2,10 @@
 
 use std::{
     ffi::OsString,
-    os::fd::{AsFd as _, OwnedFd},
+    os::{
+        fd::{AsFd as _, OwnedFd},
+        unix::ffi::OsStringExt as _,
+    },
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -194,7 +197,10 @@ fn secret(site: &Site<'_>, each: &Selected, at: At<'_>, prepared: &mut Prepared)
         return Ok(None);
     };
     if let Some(name) = &mount.env {
-        use std::os::unix::ffi::OsStringExt as _;
+        if bytes.contains(&0) {
+            let headline = format!("the secret `{}` holds a NUL byte, which no variable can", mount.id);
+            return Err(refused(at, each.number, &headline, "mount it as a file: leave `env` out"));
+        }
         let mut text = OsString::from(format!("{name}="));
         text.push(OsString::from_vec(bytes.clone()));
         prepared.env.push(text);

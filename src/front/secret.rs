@@ -1,6 +1,6 @@
 //! Secrets: where each comes from. Their bytes are read when a step asks for them, and are kept nowhere.
 
-use std::{io::Read as _, path::PathBuf};
+use std::{fmt, io::Read as _, path::PathBuf};
 
 use crate::error::{Error, Kind};
 
@@ -8,12 +8,21 @@ use crate::error::{Error, Kind};
 const LIMIT: u64 = 500 * 1024;
 
 /// Where a secret's bytes are.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum Secret {
     /// In a file.
     File(PathBuf),
     /// Given as a value, from a variable.
     Value(Vec<u8>),
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => f.debug_tuple("File").field(path).finish(),
+            Self::Value(_) => f.write_str("Value(…)"),
+        }
+    }
 }
 
 impl Secret {

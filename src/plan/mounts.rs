@@ -152,6 +152,9 @@ fn secret(complete: Mount, mount: &dockerfile::Mount, target: &str, dir: &str) -
         (true, None) => below("/run/secrets", base(&id)),
     };
     let env = mount.env.clone().map(|name| if name.is_empty() { id.clone() } else { name });
+    if let Some(name) = env.as_ref().filter(|name| name.contains(['=', '\0'])) {
+        return Err(format!("`{name}` is not the name of a variable"));
+    }
     Ok(Mount { id, target, env, from: Origin::Scratch, source: "/".to_owned(), ..complete })
 }
 

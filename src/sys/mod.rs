@@ -3,6 +3,7 @@
 #![allow(unsafe_code, reason = "this is the one room that may; every block argues its own case")]
 
 mod clock;
+mod core_dumps;
 pub mod dir;
 mod error;
 mod namespace;
@@ -11,6 +12,7 @@ pub mod signals;
 mod spawn;
 
 pub use clock::now;
+pub use core_dumps::no_core_dumps;
 pub use error::PathError;
 pub use namespace::{
     child_signals, leave_session_keyring, own_program, raise_loopback, set_hostname, set_mount_attributes, unshare_mounts,

@@ -28,6 +28,7 @@ mod lint;
 mod messages;
 mod parser;
 mod registry;
+mod secrets;
 mod shipping;
 mod ssh;
 mod structure;

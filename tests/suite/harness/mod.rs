@@ -9,6 +9,7 @@ mod prerequisite;
 mod project;
 mod reader;
 mod registry;
+mod scan;
 mod sshd;
 mod tree;
 
@@ -20,5 +21,6 @@ pub(crate) use prerequisite::{am_root, need, need_all, need_root, need_user, ski
 pub(crate) use project::{Project, Ran, output_of};
 pub(crate) use reader::{Image, Layer, sha256};
 pub(crate) use registry::Registry;
+pub(crate) use scan::{Needle, found};
 pub(crate) use sshd::{SshAgent, Sshd, copy_programs};
 pub(crate) use tree::{Kind, Node, differences, merged, read_layer};
