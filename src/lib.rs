@@ -8,6 +8,7 @@ pub mod diag;
 pub mod dockerfile;
 pub mod engine;
 pub mod error;
+pub mod fetch;
 pub mod front;
 pub mod http;
 pub mod image;

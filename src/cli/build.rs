@@ -23,7 +23,7 @@ pub(super) fn run(args: &Build, around: &Surroundings, cancel: &Cancel) -> Resul
     let request = request::of(args, around.namespaces)?;
     let inputs = request::inputs(args)?;
     let store = around.store()?;
-    let session = Session { store: &store, registries: &around.registries, cancel };
+    let session = Session { store: &store, registries: &around.registries, remotes: &around.remotes, cancel };
     let form = form(args);
     let mut progress = Progress::new(form, io::stderr());
     legacy(args, &mut progress);

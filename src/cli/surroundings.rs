@@ -12,7 +12,8 @@ use super::{
 };
 use crate::{
     error::{Error, Kind},
-    front::Registries,
+    fetch::{Settings, Ssh},
+    front::{Registries, Remotes},
     registry::Proxies,
     store::Store,
 };
@@ -26,6 +27,8 @@ pub(super) struct Surroundings {
     root: PathBuf,
     /// Where registries are and how they are spoken to.
     pub(super) registries: Registries,
+    /// What is far off and no registry.
+    pub(super) remotes: Remotes,
     /// May user namespaces be entered?
     pub(super) namespaces: bool,
 }
@@ -44,7 +47,8 @@ impl Surroundings {
             None => (default_config(variable("XDG_CONFIG_HOME"), variable("HOME")), false),
         };
         let settings = config.map(|path| config::read(&path, asked_for)).transpose()?.unwrap_or_default();
-        Ok(Self { root, registries: Registries::new(settings, proxies())?, namespaces: global.driver != Driver::None })
+        let remotes = Remotes::new(fetching(proxies()));
+        Ok(Self { root, registries: Registries::new(settings, proxies())?, remotes, namespaces: global.driver != Driver::None })
     }
 
     /// Opens the store.
@@ -79,6 +83,13 @@ pub(super) fn whole(from: impl std::io::Read) -> Result<Vec<u8>, Error> {
 fn default_config(config: Option<OsString>, home: Option<OsString>) -> Option<PathBuf> {
     let dir = config.map(PathBuf::from).or_else(|| home.map(|home| Path::new(&home).join(".config")))?;
     Some(dir.join("lapstrake/config.toml"))
+}
+
+/// What fetching needs of the environment.
+fn fetching(proxies: Proxies) -> Settings {
+    let known_hosts = variable("HOME").map(|home| Path::new(&home).join(".ssh/known_hosts"));
+    let ssh = Ssh { agent: variable("SSH_AUTH_SOCK").map(PathBuf::from), known_hosts };
+    Settings { path: variable("PATH").unwrap_or_default(), proxies, ssh, ..Settings::default() }
 }
 
 /// The proxies of the environment; lower case wins, as curl has it.

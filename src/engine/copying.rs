@@ -9,6 +9,7 @@ use super::{
     fault,
     key::Recipe,
     snapshot::{Held, Snapshot},
+    sources,
 };
 use crate::{
     cache::Outcome,
@@ -41,12 +42,12 @@ pub(super) fn workdir(site: &Site<'_>, at: At<'_>, before: &Snapshot, path: &str
 
 /// COPY and ADD. A file that is edited between the key and the copy makes a new key, twice at most.
 pub(super) fn copy(site: &Site<'_>, at: At<'_>, before: &Snapshot, copy: &Copy) -> Result<(Outcome, How), Error> {
-    refuse(at, copy)?;
     let mut attempt = 1;
     loop {
         let changed = Cell::new(false);
         let result = select(site, at, copy, Use::Key, &changed).and_then(|selection| {
             let recipe = Recipe::copy(at, before, &site.job.plan.platform, copy).with_selection("files", &selection);
+            let recipe = recipe.with_git_dirs(&sources::git_dirs(site, copy)?);
             site.cached_or_made(at, &recipe, || make(site, at, before, copy, &selection, &changed))
         });
         if result.is_ok() || !changed.get() || attempt == ATTEMPTS {
@@ -60,23 +61,6 @@ pub(super) fn copy(site: &Site<'_>, at: At<'_>, before: &Snapshot, copy: &Copy) 
 /// Is it that a file is not what it was when it was listed or digested?
 fn is_change(error: &rootfs::Error) -> bool {
     matches!(error, rootfs::Error::Context(context::Error::Changed { .. }) | rootfs::Error::Layer(layer::Error::Changed { .. }))
-}
-
-/// What the engine cannot do, at its place.
-fn refuse(at: At<'_>, copy: &Copy) -> Result<(), Error> {
-    for (number, source) in copy.sources.iter().enumerate() {
-        let (what, help) = match source {
-            CopySource::Http { .. } => {
-                ("lapstrake cannot download what ADD names by a URL", "fetch it in a RUN step, or before the build into the context")
-            }
-            CopySource::Git(_) => {
-                ("lapstrake cannot clone what ADD names by a git URL", "clone it in a RUN step, or before the build into the context")
-            }
-            CopySource::Path(_) | CopySource::Inline(_) => continue,
-        };
-        return Err(fault::refused(at.step, &format!("source {number}"), what, help));
-    }
-    Ok(())
 }
 
 /// What a selection is for: its digest alone, or its bytes too.
@@ -105,7 +89,10 @@ fn select(site: &Site<'_>, at: At<'_>, copy: &Copy, purpose: Use, changed: &Cell
                     fault::at(error, at.step, &format!("source {number}"), "asked for here")
                 })?
             }
-            CopySource::Http { .. } | CopySource::Git(_) => continue,
+            CopySource::Http { .. } | CopySource::Git(_) => {
+                let selected = sources::select(site, each, copy, purpose == Use::Key);
+                selected.map_err(|error| fault::at(error, at.step, &format!("source {number}"), "asked for here"))?
+            }
         };
         all = all.then(next);
     }
@@ -186,8 +173,8 @@ fn make(site: &Site<'_>, at: At<'_>, before: &Snapshot, copy: &Copy, selection: 
     let chain = site.trees.chain(&before.layers)?;
     let owner = copy.chown.as_deref().map(|text| Accounts::of(&chain).owner(text)).transpose();
     let owner = owner.map_err(|error| fault::at(rootfs::Error::from(error), at.step, "chown", "not known there"))?;
-    let with_bytes =
-        matches!(copy.from, Origin::Stage(_) | Origin::Image(_)).then(|| select(site, at, copy, Use::Bytes, changed)).transpose()?;
+    let more = matches!(copy.from, Origin::Stage(_) | Origin::Image(_)) || copy.sources.iter().any(sources::keeps_git_dir);
+    let with_bytes = more.then(|| select(site, at, copy, Use::Bytes, changed)).transpose()?;
     let selection = with_bytes.as_ref().unwrap_or(selection);
     let scratch = site.store.scratch()?;
     let spool = Spool::new(Arc::new(crate::sys::dir::open_root(scratch.path())?));
@@ -230,7 +217,7 @@ fn placement(at: At<'_>, copy: &Copy, chown: Option<(u32, u32)>, spool: Spool) -
                 .map_err(|error| fault::at(Error::new(Kind::Request, error.to_string()), at.step, "chmod", "this mode"))?,
         ),
     };
-    // Without `--unpack`, ADD unpacks the archives among local files, and those are all that it can name here.
+    // Without `--unpack`, ADD unpacks the archives among local files; a download is selected as it is.
     let unpacks = copy.add && copy.unpack != Some(false);
     let unpack = unpacks.then(|| Arc::new(spool));
     Ok(Placement { dest: copy.dest.clone(), chown, chmod, link: copy.link, now: seconds(), unpack })

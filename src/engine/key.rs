@@ -36,6 +36,12 @@ impl Recipe {
         self.with(label, selection.digest())
     }
 
+    /// What the `.git` of fetched repositories is.
+    #[must_use]
+    pub(super) fn with_git_dirs(self, all: &[String]) -> Self {
+        all.iter().fold(self, |recipe, words| recipe.with(".git", words))
+    }
+
     /// WORKDIR.
     pub(super) fn workdir(at: At<'_>, before: &Snapshot, platform: &Platform, path: &str, user: &str) -> Self {
         Self::new(at, "WORKDIR", before, platform).with("path", path).with("user", user)

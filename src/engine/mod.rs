@@ -19,15 +19,42 @@ mod mounts;
 pub mod process;
 mod running;
 mod snapshot;
+mod sources;
 mod trees;
 pub mod wire;
 
 pub use event::{Event, How, StepInfo};
 pub use job::{Files, Job};
 
-use std::os::fd::BorrowedFd;
+use std::{os::fd::BorrowedFd, path::PathBuf};
 
-use crate::{error::Error, oci::Descriptor};
+use serde::{Deserialize, Serialize};
+
+use crate::{error::Error, oci::Descriptor, plan::CopySource};
+
+/// A source of ADD that was fetched.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fetched {
+    /// Where it is.
+    pub dir: PathBuf,
+    /// What it is.
+    pub what: FetchedAs,
+}
+
+/// What was fetched.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FetchedAs {
+    /// One file.
+    File {
+        /// Its name in the directory.
+        name: String,
+    },
+    /// All that is in the directory.
+    Tree {
+        /// With a `.git`, which is what these words say, whatever its files are: they hold times and packs.
+        git_dir: Option<String>,
+    },
+}
 
 /// What the engine asks of the user's side, and where its events go.
 ///
@@ -35,6 +62,8 @@ use crate::{error::Error, oci::Descriptor};
 pub trait Front {
     /// Has the blob of an image fetched into the store.
     fn fetch(&self, image: &str, blob: &Descriptor) -> Result<(), Error>;
+    /// Has what ADD names by a URL fetched into a directory of the store, which is there until the build is over.
+    fn source(&self, source: &CopySource) -> Result<Fetched, Error>;
     /// The bytes of a secret; `None`: there is none of that id.
     fn secret(&self, id: &str) -> Result<Option<Vec<u8>>, Error>;
     /// Has the ssh agent of that id accept on a listening socket until `until` hangs up; `false`: there is none of that id.

@@ -10,12 +10,13 @@ use std::{
 };
 
 use super::{
-    Event, Front, Job, build,
+    Event, Fetched, Front, Job, build,
     wire::{self, FromEngine, FromFront},
 };
 use crate::{
     error::{Error, Kind},
     oci::Descriptor,
+    plan::CopySource,
     store::Store,
 };
 
@@ -56,14 +57,21 @@ impl Front for Remote {
     fn fetch(&self, image: &str, blob: &Descriptor) -> Result<(), Error> {
         match self.ask(&FromEngine::Fetch { image: image.to_owned(), blob: blob.clone() })? {
             FromFront::Fetched(result) => result,
-            FromFront::Secret(_) | FromFront::Agent(_) => Err(gone()),
+            FromFront::Secret(_) | FromFront::Agent(_) | FromFront::Source(_) => Err(gone()),
         }
     }
 
     fn secret(&self, id: &str) -> Result<Option<Vec<u8>>, Error> {
         match self.ask(&FromEngine::Secret { id: id.to_owned() })? {
             FromFront::Secret(result) => result,
-            FromFront::Fetched(_) | FromFront::Agent(_) => Err(gone()),
+            FromFront::Fetched(_) | FromFront::Agent(_) | FromFront::Source(_) => Err(gone()),
+        }
+    }
+
+    fn source(&self, source: &CopySource) -> Result<Fetched, Error> {
+        match self.ask(&FromEngine::Source(source.clone()))? {
+            FromFront::Source(result) => result,
+            FromFront::Fetched(_) | FromFront::Secret(_) | FromFront::Agent(_) => Err(gone()),
         }
     }
 
@@ -71,7 +79,7 @@ impl Front for Remote {
         wire::hand_over(&self.handoff, listener, until).map_err(|_error| gone())?;
         match self.ask(&FromEngine::Agent { id: id.to_owned() })? {
             FromFront::Agent(result) => result,
-            FromFront::Fetched(_) | FromFront::Secret(_) => Err(gone()),
+            FromFront::Source(_) | FromFront::Fetched(_) | FromFront::Secret(_) => Err(gone()),
         }
     }
 

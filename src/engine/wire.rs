@@ -4,8 +4,8 @@
 //! front                          engine
 //!   Job ────────────────────────▶           first
 //!        ◀──────────────────────── Event     any time, no answer
-//!        ◀──────────────────────── Fetch, Secret, Agent
-//!   Fetched, Secret, Agent ──────▶           the answer; one question at a time
+//!        ◀──────────────────────── Fetch, Source, Secret, Agent
+//!   Fetched, Source, Secret, Agent ▶         the answer; one question at a time
 //!        ◀──────────────────────── Built, Failed   last
 //! ```
 //!
@@ -23,10 +23,11 @@ use rustix::net::{
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use super::Event;
+use super::{Event, Fetched};
 use crate::{
     error::Error,
     oci::{Descriptor, Platform},
+    plan::CopySource,
 };
 
 /// From the engine.
@@ -41,6 +42,8 @@ pub enum FromEngine {
         /// The blob.
         blob: Descriptor,
     },
+    /// Fetch what ADD names by a URL.
+    Source(CopySource),
     /// The bytes of a secret.
     Secret {
         /// Its id.
@@ -62,6 +65,8 @@ pub enum FromEngine {
 pub enum FromFront {
     /// To [`FromEngine::Fetch`].
     Fetched(Result<(), Error>),
+    /// To [`FromEngine::Source`].
+    Source(Result<Fetched, Error>),
     /// To [`FromEngine::Secret`].
     Secret(Result<Option<Vec<u8>>, Error>),
     /// To [`FromEngine::Agent`]: is it served?

@@ -3,7 +3,7 @@
 use std::{error::Error as StdError, io};
 
 use super::{Error, Kind};
-use crate::{context, image, layer, output, registry, rootfs, sandbox, store, sys::PathError, tree::BadPath};
+use crate::{context, fetch, image, layer, output, registry, rootfs, sandbox, store, sys::PathError, tree::BadPath};
 
 /// A full disk and a full quota: `ENOSPC`, `EDQUOT`.
 const FULL: [i32; 2] = [28, 122];
@@ -130,6 +130,20 @@ impl From<registry::Error> for Error {
             }
         };
         Self { help, ..public(kind, &error) }
+    }
+}
+
+impl From<fetch::Error> for Error {
+    /// A wrong address, ref or checksum is the request's fault, a missing program the machine's; the rest is remote.
+    fn from(error: fetch::Error) -> Self {
+        let kind = match error.failure() {
+            fetch::Failure::Request => Kind::Request,
+            fetch::Failure::Remote => Kind::Remote,
+            fetch::Failure::Environment => Kind::Environment,
+            fetch::Failure::Interrupted => Kind::Interrupted,
+        };
+        let public = public(kind, &error);
+        Self { help: error.help().map(str::to_owned).or(public.help), ..public }
     }
 }
 

@@ -7,10 +7,11 @@ use std::{
 };
 
 use super::{
-    Agent, Cancel, Context, NamedContext, Registries, Secret,
+    Agent, Cancel, Context, NamedContext, Registries, Remotes, Secret,
     dockerfile_text::{self, Text},
     engine_process::{self, Answers},
     judge,
+    remotes::Sources,
     sinks::{self, Sink},
 };
 use crate::{
@@ -56,6 +57,8 @@ pub struct Session<'a> {
     pub store: &'a Store,
     /// The registries.
     pub registries: &'a Registries,
+    /// What is far off and no registry.
+    pub remotes: &'a Remotes,
     /// The way to stop it.
     pub cancel: &'a Cancel,
 }
@@ -133,8 +136,9 @@ impl Work<'_> {
 
     /// Engine and outputs, once.
     fn attempt(&self, event: &mut dyn FnMut(Event), stdout: &mut dyn Write) -> Result<Built, Error> {
-        let Session { store, registries, cancel } = *self.session;
-        let answers = Answers { store, registries, secrets: &self.request.secrets, agents: &self.request.agents };
+        let Session { store, registries, remotes, cancel } = *self.session;
+        let Request { secrets, agents, .. } = self.request;
+        let answers = Answers { store, registries, remotes, secrets, agents, cancel, sources: Sources::default() };
         let mut images = Vec::new();
         for (platform, manifest) in engine_process::run(&self.job, &answers, cancel, event)? {
             let read = image::read(store, &manifest, &platform)?;

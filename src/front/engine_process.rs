@@ -11,7 +11,10 @@ use std::{
     sync::Arc,
 };
 
-use super::{Agent, Cancel, Registries, Secret, agent};
+use super::{
+    Agent, Cancel, Registries, Remotes, Secret, agent,
+    remotes::{Order, Sources},
+};
 use crate::{
     engine::{
         self, Event, Job,
@@ -27,8 +30,12 @@ use crate::{
 pub(super) struct Answers<'a> {
     pub(super) store: &'a Store,
     pub(super) registries: &'a Registries,
+    pub(super) remotes: &'a Remotes,
     pub(super) secrets: &'a BTreeMap<String, Secret>,
     pub(super) agents: &'a BTreeMap<String, Arc<Agent>>,
+    pub(super) cancel: &'a Cancel,
+    /// What was fetched for ADD; it lives as long as the engine may read it.
+    pub(super) sources: Sources,
 }
 
 /// The first argument that makes this program the engine.
@@ -119,6 +126,10 @@ fn converse(
             FromEngine::Built(images) => return Ok(Some(Ok(images))),
             FromEngine::Failed(error) => return Ok(Some(Err(error))),
             FromEngine::Fetch { image, blob } => FromFront::Fetched(answers.registries.blob(&image, &blob, answers.store, event)),
+            FromEngine::Source(source) => {
+                let order = Order { store: answers.store, secrets: answers.secrets, cancel: answers.cancel };
+                FromFront::Source(answers.sources.fetched(&source, answers.remotes, order, event))
+            }
             FromEngine::Agent { id } => {
                 let (listener, until) = wire::take_over(handoff)?;
                 FromFront::Agent(

@@ -11,6 +11,7 @@ mod dockerfile_text;
 mod engine_process;
 mod judge;
 mod registries;
+mod remotes;
 mod secret;
 mod sinks;
 
@@ -22,5 +23,6 @@ pub use context::{Context, ContextFrom, Sent, Stream};
 pub use dockerfile_text::{DockerfileFrom, Text, read as read_dockerfile};
 pub use engine_process::{ENGINE, engine_main};
 pub use registries::{Registries, RegistrySettings};
+pub use remotes::{Order, Remotes};
 pub use secret::Secret;
 pub use sinks::{Place, Sink, SinkKind};

@@ -84,6 +84,32 @@ impl GitAddress {
         }
     }
 
+    /// Of the URL of a submodule: any that git itself takes for one of our protocols, without a query or a fragment.
+    pub fn of_repository(url: &str) -> Option<Self> {
+        let plain = |url: String, transport| Self {
+            url,
+            transport,
+            reference: None,
+            subdir: None,
+            checksum: None,
+            keep_git_dir: None,
+            submodules: true,
+            times: Times::default(),
+            fetch_by_commit: false,
+        };
+        if url.bytes().any(|byte| byte.is_ascii_control()) {
+            return None;
+        }
+        if let Some((scheme, rest)) = url.split_once("://") {
+            let transport = transport(&scheme.to_ascii_lowercase())?;
+            return Some(plain(format!("{}://{rest}", transport.word()), transport));
+        }
+        // `ext::…` and its like are git's helpers, and may run anything.
+        let (host, path) = url.split_once(':')?;
+        let ssh = !host.is_empty() && !host.contains('/') && !path.is_empty() && !path.starts_with(':');
+        ssh.then(|| plain(url.to_owned(), Transport::Ssh))
+    }
+
     /// `github.com/owner/name…`, without its scheme.
     pub(super) fn at_host(text: &str) -> Result<Option<Self>, BadAddress> {
         Parts::split("https", Transport::Https, text).map_or(Ok(None), |parts| parts.read().map(Some))
@@ -153,13 +179,7 @@ struct Parts {
 impl Parts {
     fn of_url(scheme: &str, rest: &str) -> Option<Self> {
         let scheme = scheme.to_ascii_lowercase();
-        let transport = match scheme.as_str() {
-            "git" => Transport::Git,
-            "ssh" => Transport::Ssh,
-            "http" => Transport::Http,
-            "https" => Transport::Https,
-            _ => return None,
-        };
+        let transport = transport(&scheme)?;
         let parts = Self::split(&scheme, transport, rest)?;
         let web = matches!(transport, Transport::Http | Transport::Https);
         (!web || parts.path().is_some_and(|path| path.strip_suffix(".git").is_some())).then_some(parts)
@@ -276,6 +296,10 @@ impl GitAddress {
 
 fn bad(text: String) -> BadAddress {
     BadAddress(text)
+}
+
+fn transport(scheme: &str) -> Option<Transport> {
+    [Transport::Http, Transport::Https, Transport::Git, Transport::Ssh].into_iter().find(|transport| transport.word() == scheme)
 }
 
 fn is_scheme(text: &str) -> bool {

@@ -174,6 +174,7 @@ impl Draft {
 /// The item as an archive, if it could be one: a regular file with bytes.
 fn archive(item: &Item) -> Option<Archive<'_>> {
     match &item.what {
+        Taken::One(_) if item.as_it_is => None,
         Taken::One(row) => match &row.node {
             Taking::File { size, digest, content: Some(content), .. } if *size > 0 => {
                 Some(Archive { shown: &item.shown, content, digest: *digest })

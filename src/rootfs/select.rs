@@ -94,7 +94,7 @@ impl Walk<'_> {
             }
             // A pattern without a match still makes the destination, as in BuildKit; without `--parents` it does not.
             let what = Taken::Contents(self.contents(&at)?);
-            self.items.push(Item { name: top.path.name().to_vec(), shown: top.shown, source: self.number, what });
+            self.items.push(Item { name: top.path.name().to_vec(), shown: top.shown, source: self.number, as_it_is: false, what });
         }
         self.include = None;
         Ok(())
@@ -167,7 +167,7 @@ impl Walk<'_> {
         } else {
             Taken::One(Box::new(row(at, TreePath::root(), seen)))
         };
-        self.items.push(Item { name: name.to_vec(), shown: found.shown.clone(), source: self.number, what });
+        self.items.push(Item { name: name.to_vec(), shown: found.shown.clone(), source: self.number, as_it_is: false, what });
         Ok(())
     }
 

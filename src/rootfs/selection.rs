@@ -33,6 +33,8 @@ pub(super) struct Item {
     pub(super) shown: String,
     /// Names of one inode are linked within the items of one source only.
     pub(super) source: usize,
+    /// Not unpacked, whatever it is.
+    pub(super) as_it_is: bool,
     pub(super) what: Taken,
 }
 
@@ -91,7 +93,8 @@ impl Selection {
             Taking::File { size: bytes.len() as u64, digest: ContentDigest::of(&bytes), inode: None, content: Some(Content::Bytes(bytes)) };
         let row =
             Row { from: TreePath::root(), path: TreePath::root(), mode: 0o644, uid: 0, gid: 0, mtime: None, xattrs: Xattrs::new(), node };
-        let item = Item { name: name.as_bytes().to_vec(), shown: name.to_owned(), source: 0, what: Taken::One(Box::new(row)) };
+        let item =
+            Item { name: name.as_bytes().to_vec(), shown: name.to_owned(), source: 0, as_it_is: false, what: Taken::One(Box::new(row)) };
         Self { items: vec![item] }
     }
 
@@ -100,6 +103,13 @@ impl Selection {
     pub fn then(mut self, other: Self) -> Self {
         let next = self.items.last().map_or(0, |item| item.source + 1);
         self.items.extend(other.items.into_iter().map(|item| Item { source: item.source + next, ..item }));
+        self
+    }
+
+    /// The same, and ADD unpacks no archive in it.
+    #[must_use]
+    pub fn as_it_is(mut self) -> Self {
+        self.items.iter_mut().for_each(|item| item.as_it_is = true);
         self
     }
 
@@ -114,7 +124,8 @@ impl Selection {
         let mut hasher = blake3::Hasher::new();
         field(&mut hasher, SCHEMA);
         for item in &self.items {
-            let (kind, rows) = match &item.what {
+            let (kind, rows): (&[u8], _) = match &item.what {
+                Taken::One(row) if item.as_it_is => (b"as it is", std::slice::from_ref(&**row)),
                 Taken::One(row) => (b"one", std::slice::from_ref(&**row)),
                 Taken::Contents(rows) => (b"all", rows.as_slice()),
             };

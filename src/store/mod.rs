@@ -9,6 +9,7 @@
 //! trees/<domain>/<diff-id hex>/       extracted and sealed, immutable, a lower of overlays
 //! refs/<hex>                   image names → descriptors
 //! cache/<key>                  step records, self-checking
+//! git/<hex>/                   bare repositories that were fetched into
 //! locks/                       locks on names, gone when free
 //! salt                         32 random bytes, made once
 //! tmp/                         locked while in use, swept when not
@@ -25,6 +26,7 @@ mod lock;
 mod record;
 mod refs;
 mod remove;
+mod repositories;
 mod sealed;
 mod temp;
 mod trees;
@@ -45,7 +47,7 @@ use crate::sys::PathError;
 const FORMAT: u32 = 1;
 
 /// What a store has below its root.
-const DIRS: [&str; 8] = ["blobs/sha256", "index", "layers", "trees", "refs", "cache", "locks", "tmp"];
+const DIRS: [&str; 9] = ["blobs/sha256", "index", "layers", "trees", "refs", "cache", "git", "locks", "tmp"];
 
 /// Why the store could not do it.
 #[derive(Debug, thiserror::Error)]

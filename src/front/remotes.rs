@@ -1,0 +1,121 @@
+//! What is fetched from far off as the rest of the front uses it: with the build's secrets, its cancel and its events.
+
+use std::{cell::RefCell, collections::BTreeMap, time::Instant};
+
+use super::{Cancel, Secret};
+use crate::{
+    engine::{Event, Fetched, FetchedAs},
+    error::{Error, Kind},
+    fetch::{
+        self, Asker, Progress, Settings,
+        git::{self, Checkout},
+        http::{self, Download},
+    },
+    oci::Digest,
+    plan::CopySource,
+    remote::{GitAddress, HttpAddress},
+    store::{Scratch, Store},
+};
+
+/// How far-off things are fetched.
+#[derive(Debug)]
+pub struct Remotes {
+    settings: Settings,
+}
+
+/// On whose behalf.
+#[derive(Clone, Copy, Debug)]
+pub struct Order<'a> {
+    /// Where what is fetched goes.
+    pub store: &'a Store,
+    /// The build's secrets: some are tokens, by their ids.
+    pub secrets: &'a BTreeMap<String, Secret>,
+    /// The way to stop it.
+    pub cancel: &'a Cancel,
+}
+
+impl Remotes {
+    /// With what the machine and the user have.
+    pub fn new(settings: Settings) -> Self {
+        Self { settings }
+    }
+
+    /// A file, into the store.
+    pub fn download(
+        &self,
+        address: &HttpAddress,
+        wanted: Option<&Digest>,
+        order: Order<'_>,
+        event: &mut dyn FnMut(Event),
+    ) -> Result<Download, Error> {
+        self.asked(order, event, |asker| http::download(order.store, address, wanted, asker))
+    }
+
+    /// The files of a commit, in a scratch directory of the store.
+    pub fn checkout(&self, address: &GitAddress, order: Order<'_>, event: &mut dyn FnMut(Event)) -> Result<Checkout, Error> {
+        self.asked(order, event, |asker| git::checkout(order.store, address, asker))
+    }
+
+    fn asked<T>(
+        &self,
+        order: Order<'_>,
+        event: &mut dyn FnMut(Event),
+        ask: impl FnOnce(&mut Asker<'_>) -> Result<T, fetch::Error>,
+    ) -> Result<T, Error> {
+        let secrets = |id: &str| match order.secrets.get(id) {
+            Some(secret) => secret.read(id).map(Some).map_err(Into::into),
+            None => Ok(None),
+        };
+        let mut last: Option<Instant> = None;
+        let mut progress = |progress: Progress| match progress {
+            Progress::Bytes { what, done, total: Some(total) } => event(Event::Transfer { what, done, total }),
+            // How far it is from its end is not known: now and then a line says that it lives.
+            Progress::Bytes { what, done, total: None } => {
+                if last.is_none_or(|last| last.elapsed().as_secs() >= 1) {
+                    last = Some(Instant::now());
+                    event(Event::Note { text: format!("{what} {done} bytes") });
+                }
+            }
+            Progress::Note(text) => event(Event::Note { text }),
+        };
+        let cancelled = || order.cancel.is_cancelled();
+        let mut asker = Asker { settings: &self.settings, secrets: &secrets, cancelled: &cancelled, progress: &mut progress };
+        ask(&mut asker).map_err(Error::from)
+    }
+}
+
+/// What one build has fetched for its ADDs: each source once, kept until the build is over.
+#[derive(Debug, Default)]
+pub(super) struct Sources(RefCell<Vec<(CopySource, Fetched, Scratch)>>);
+
+impl Sources {
+    /// The directory of a source, fetched when it is first asked for.
+    pub(super) fn fetched(
+        &self,
+        source: &CopySource,
+        remotes: &Remotes,
+        order: Order<'_>,
+        event: &mut dyn FnMut(Event),
+    ) -> Result<Fetched, Error> {
+        if let Some((_, fetched, _)) = self.0.borrow().iter().find(|(known, ..)| known == source) {
+            return Ok(fetched.clone());
+        }
+        let (fetched, scratch) = match source {
+            CopySource::Http { url, checksum } => {
+                let download = remotes.download(url, checksum.as_ref(), order, event)?;
+                let scratch = order.store.scratch()?;
+                download.place(order.store, scratch.path())?;
+                (Fetched { dir: scratch.path().to_owned(), what: FetchedAs::File { name: download.name } }, scratch)
+            }
+            CopySource::Git(address) => {
+                let checkout = remotes.checkout(address, order, event)?;
+                let kept = address.keep_git_dir == Some(true);
+                let git_dir = kept.then(|| [address.shown_url(), checkout.reference.unwrap_or_default(), checkout.commit].join("\n"));
+                (Fetched { dir: checkout.dir, what: FetchedAs::Tree { git_dir } }, checkout.scratch)
+            }
+            CopySource::Path(_) | CopySource::Inline(_) => return Err(Error::new(Kind::Bug, "a file of the context is not fetched")),
+        };
+        self.0.borrow_mut().push((source.clone(), fetched.clone(), scratch));
+        Ok(fetched)
+    }
+}
