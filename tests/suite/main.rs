@@ -19,6 +19,7 @@ mod concurrency;
 mod consumers;
 mod contexts;
 mod copying;
+mod differences;
 mod editing;
 mod examples;
 mod isolation;
