@@ -65,7 +65,7 @@ fn is_change(error: &rootfs::Error) -> bool {
 
 /// What a selection is for: its digest alone, or its bytes too.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Use {
+pub(super) enum Use {
     Key,
     Bytes,
 }
@@ -99,12 +99,12 @@ fn select(site: &Site<'_>, at: At<'_>, copy: &Copy, purpose: Use, changed: &Cell
     Ok(all)
 }
 
-/// The files below one path of an origin, for a bind mount.
-pub(super) fn select_subtree(site: &Site<'_>, origin: &Origin, path: &str) -> Result<Selection, Error> {
+/// The files below one path of an origin, for a mount.
+pub(super) fn select_subtree(site: &Site<'_>, origin: &Origin, path: &str, purpose: Use) -> Result<Selection, Error> {
     if *origin == Origin::Scratch {
         return Ok(Selection::default());
     }
-    let source = open(site, origin, Use::Key)?;
+    let source = open(site, origin, purpose)?;
     let path = if path.is_empty() { "/" } else { path };
     let spec = CopySpec { paths: vec![path.to_owned()], jobs: site.jobs(), ..CopySpec::default() };
     rootfs::select(source.source(), &spec).map_err(Error::from)

@@ -4,7 +4,7 @@ use super::{build::At, snapshot::Snapshot};
 use crate::{
     cache::Fields,
     oci::Platform,
-    plan::{Chmod, Copy, CopySource, NetworkMode, Run},
+    plan::{Chmod, Copy, CopySource, MountKind, NetworkMode, Run},
     rootfs::Selection,
 };
 
@@ -90,7 +90,9 @@ impl Recipe {
             recipe.with("working directory", &run.cwd).with("user", &run.user).with("--network", network).with("hostname", &run.hostname);
         for mount in &run.mounts {
             // A cache's id, sharing and contents and a secret's contents are in no key: changing them must not do the step again.
-            let definition = (mount.kind, &mount.target, mount.readonly, mount.size, &mount.env, mount.required);
+            let id = (mount.kind != MountKind::Cache).then_some(&mount.id);
+            let owner = (mount.mode, mount.uid, mount.gid);
+            let definition = (mount.kind, &mount.target, mount.readonly, mount.size, &mount.env, mount.required, id, owner);
             let text = serde_json::to_string(&definition).unwrap_or_default();
             recipe = recipe.with(format!("--mount {}", mount.target), text);
         }

@@ -1,18 +1,20 @@
 //! `RUN --mount`: what is selected before the key, and what is mounted after a miss.
 
 use std::{
+    collections::BTreeMap,
     ffi::OsString,
     os::{
         fd::{AsFd as _, OwnedFd},
         unix::ffi::OsStringExt as _,
     },
-    path::{Path, PathBuf},
+    path::Path,
     sync::Arc,
 };
 
 use super::{
     build::{At, Site, end},
-    copying, fault,
+    copying::{self, Use},
+    fault, snapshot,
 };
 use crate::{
     cache::{self, Fields, Outcome},
@@ -45,25 +47,22 @@ pub(super) struct Prepared {
 /// What a step needs besides while it runs.
 #[derive(Default)]
 pub(super) struct Held {
-    /// Of cache mounts.
-    locks: Vec<Lock>,
+    /// For each cache the name of its directory, and the lock on it.
+    caches: BTreeMap<String, (String, Lock)>,
     /// Sockets of ssh agents, each with an end of a pipe: when it closes, the front serves the agent no longer.
     sockets: Vec<(Socket, OwnedFd)>,
 }
 
-/// Selects the files of bind mounts; refuses what the engine cannot do at its place.
+/// Selects the files of bind mounts, and of caches that begin with some.
 pub(super) fn select(site: &Site<'_>, at: At<'_>, run: &Run) -> Result<Vec<Selected>, Error> {
     let mut all = Vec::new();
     for (number, mount) in run.mounts.iter().enumerate() {
+        let failed = |error| place(error, at, number);
         let selection = match mount.kind {
-            MountKind::Bind => Some(copying::select_subtree(site, &mount.from, &mount.source).map_err(|error| place(error, at, number))?),
-            MountKind::Cache if mount.from != Origin::Scratch && mount.from != Origin::Context => {
-                return Err(refused(
-                    at,
-                    number,
-                    "a cache mount cannot be filled with `from=`",
-                    "copy the files into the cache in the step itself",
-                ));
+            MountKind::Bind => Some(copying::select_subtree(site, &mount.from, &mount.source, Use::Key).map_err(failed)?),
+            // What a new cache begins with.
+            MountKind::Cache if mount.from != Origin::Scratch => {
+                Some(copying::select_subtree(site, &mount.from, &mount.source, Use::Key).map_err(failed)?)
             }
             MountKind::Cache | MountKind::Tmpfs | MountKind::Secret | MountKind::Ssh => None,
         };
@@ -82,7 +81,7 @@ fn refused(at: At<'_>, number: usize, headline: &str, help: &str) -> Error {
 
 /// Makes everything ready to be mounted; `scratch` is the step's own directory.
 pub(super) fn prepare(site: &Site<'_>, at: At<'_>, selected: &[Selected], scratch: &Path) -> Result<Prepared, Error> {
-    let mut prepared = Prepared::default();
+    let mut prepared = Prepared { held: Held { caches: lock_caches(site, selected)?, ..Held::default() }, ..Prepared::default() };
     for each in selected {
         let mount = &each.mount;
         let target = || {
@@ -91,7 +90,7 @@ pub(super) fn prepare(site: &Site<'_>, at: At<'_>, selected: &[Selected], scratc
         let what = match mount.kind {
             MountKind::Bind => Some(bind(site, each, scratch).map_err(|error| place(error, at, each.number))?),
             MountKind::Tmpfs => Some(MountSource::Tmpfs(mount.size)),
-            MountKind::Cache => Some(cache_dir(site, mount, &mut prepared).map_err(|error| place(error, at, each.number))?),
+            MountKind::Cache => Some(cache_dir(site, each, &prepared).map_err(|error| place(error, at, each.number))?),
             MountKind::Secret => secret(site, each, at, &mut prepared)?,
             MountKind::Ssh => agent(site, each, at, scratch, &mut prepared)?,
         };
@@ -104,21 +103,14 @@ pub(super) fn prepare(site: &Site<'_>, at: At<'_>, selected: &[Selected], scratc
 
 /// A view of trees; what the step writes there is thrown away.
 fn bind(site: &Site<'_>, each: &Selected, scratch: &Path) -> Result<MountSource, Error> {
-    let (lowers, inside) = match &each.mount.from {
-        Origin::Context | Origin::Named(_) => {
+    let (lowers, inside) = match layers(site, &each.mount.from) {
+        None => {
             let Some(selection) = &each.selection else { return Err(Error::new(Kind::Bug, "a bind mount without a selection")) };
-            materialise(site, selection)?
+            (site.trees.overlay_dirs(&[materialise(site, selection)?])?, inside()?)
         }
-        Origin::Stage(_) | Origin::Image(_) | Origin::Scratch => {
-            let layers = match &each.mount.from {
-                Origin::Stage(id) => end(site, &site.job.plan, *id).unwrap_or_default().layers,
-                Origin::Image(image) => super::snapshot::Snapshot::of_image(image).layers,
-                Origin::Scratch | Origin::Context | Origin::Named(_) => Vec::new(),
-            };
-            let chain = site.trees.chain(&layers)?;
-            let path = TreePath::clean(each.mount.source.as_bytes()).map_err(|error| Error::new(Kind::Request, error.to_string()))?;
-            let inside = chain.resolve(&path, true).map_err(|error| Error::new(Kind::Request, error.to_string()))?;
-            (site.trees.overlay_dirs(&layers)?, inside)
+        Some(layers) => {
+            let path = path_of(&site.trees.chain(&layers)?, &each.mount)?;
+            (site.trees.overlay_dirs(&layers)?, path)
         }
     };
     let own = scratch.join(format!("mount-{}", each.number));
@@ -129,61 +121,137 @@ fn bind(site: &Site<'_>, each: &Selected, scratch: &Path) -> Result<MountSource,
     Ok(MountSource::Overlay(Overlay { lowers, upper, work }, inside))
 }
 
-/// The name under which a context's files stand in the tree that is made of them.
-const INSIDE: &[u8] = b"source";
+/// The layers that an origin is made of; `None`: it is a context.
+fn layers(site: &Site<'_>, origin: &Origin) -> Option<Vec<snapshot::Held>> {
+    match origin {
+        Origin::Context | Origin::Named(_) => None,
+        Origin::Stage(id) => Some(end(site, &site.job.plan, *id).unwrap_or_default().layers),
+        Origin::Image(image) => Some(snapshot::Snapshot::of_image(image).layers),
+        Origin::Scratch => Some(Vec::new()),
+    }
+}
 
-/// A tree of selected context files, made once for the same files.
-fn materialise(site: &Site<'_>, selection: &Selection) -> Result<(Vec<PathBuf>, TreePath), Error> {
-    let fields = Fields::new().field("kind", "bind mount of context files").field("files", selection.digest());
-    let inside = TreePath::root().join(INSIDE).map_err(|error| Error::new(Kind::Bug, error.to_string()))?;
+/// Where a mount's source is, links followed.
+fn path_of(chain: &Chain, mount: &Mount) -> Result<TreePath, Error> {
+    let path = TreePath::clean(mount.source.as_bytes()).map_err(|error| Error::new(Kind::Request, error.to_string()))?;
+    chain.resolve(&path, true).map_err(|error| Error::new(Kind::Request, error.to_string()))
+}
+
+/// Where selected files stand in the tree that is made of them.
+fn inside() -> Result<TreePath, Error> {
+    TreePath::root().join(INSIDE.as_bytes()).map_err(|error| Error::new(Kind::Bug, error.to_string()))
+}
+
+const INSIDE: &str = "source";
+
+/// A layer of selected files, made once for the same files.
+fn materialise(site: &Site<'_>, selection: &Selection) -> Result<snapshot::Held, Error> {
+    let fields = Fields::new().field("kind", "mounted files").field("files", selection.digest());
     let known = cache::look_up(site.store, &fields.key())?.filter(|known| site.store.any_layer_blob(&known.diff_id).is_some());
     let diff_id = if let Some(known) = known {
         known.diff_id
     } else {
         let mut draft = Draft::new(Chain::default());
-        draft.apply(selection, &Placement::exactly(&inside))?;
+        draft.apply(selection, &Placement::exactly(&inside()?))?;
         let made = layer::write(site.store, &draft.finish(), &Chain::default(), site.compression())?;
         site.trees.learn(made.diff_id, Arc::clone(&made.index));
         let outcome = Outcome { diff_id: made.diff_id, created: String::new() };
-        cache::record(site.store, &fields, "bind mount of context files", &[], &outcome)?;
+        cache::record(site.store, &fields, "mounted files", &[], &outcome)?;
         made.diff_id
     };
     let Some(blob) = site.store.any_layer_blob(&diff_id) else {
         return Err(Error::new(Kind::Environment, "a layer that was just written is not in the store"));
     };
-    let held = super::snapshot::Held { diff_id, blob, image: None };
-    Ok((site.trees.overlay_dirs(&[held])?, inside))
+    Ok(snapshot::Held { diff_id, blob, image: None })
 }
 
-/// The directory of a cache mount, locked as its sharing asks.
-fn cache_dir(site: &Site<'_>, mount: &Mount, prepared: &mut Prepared) -> Result<MountSource, Error> {
-    let name = blake3::hash(mount.id.as_bytes()).to_hex().to_string();
-    let mut waiting = || site.front.event(super::Event::Note { text: format!("waiting for the cache `{}`", mount.id) });
-    let name = match mount.sharing {
-        Some(Sharing::Locked) => {
-            prepared.held.locks.push(site.store.lock(&format!("mount-{name}"), &mut waiting)?);
-            name
+/// The name of a mount's cache. What it began with, mode and owner included, tells it from others of the same id, as in
+/// BuildKit: a mode that is asked for is never that of an older cache.
+fn cache_name(each: &Selected) -> String {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&(each.mount.id.len() as u64).to_le_bytes()).update(each.mount.id.as_bytes());
+    if let Some(selection) = &each.selection {
+        hasher.update(selection.digest().as_ref());
+    }
+    let numbers = [each.mount.mode, each.mount.uid, each.mount.gid];
+    if numbers.iter().any(Option::is_some) {
+        for number in numbers {
+            hasher.update(&number.map_or(u64::MAX, u64::from).to_le_bytes());
         }
-        Some(Sharing::Private) => {
-            let (own, lock) = first_free(site, &name)?;
-            prepared.held.locks.push(lock);
-            own
-        }
-        Some(Sharing::Shared) | None => name,
-    };
-    let dir = site.store.cache_mount(site.domain, &name, mount.mode.unwrap_or(0o755), mount.uid.unwrap_or(0), mount.gid.unwrap_or(0))?;
-    Ok(MountSource::Host(crate::sys::dir::open_root(&dir)?))
+    }
+    hasher.finalize().to_hex().to_string()
+}
+
+/// Locks the directory of each cache as its sharing asks: `shared` keeps out who wants it alone, `locked` waits until it is
+/// alone, `private` takes the first directory that nobody uses. All steps lock in the same order, so that none waits for
+/// one that waits for it.
+fn lock_caches(site: &Site<'_>, selected: &[Selected]) -> Result<BTreeMap<String, (String, Lock)>, Error> {
+    let mut wanted = BTreeMap::new();
+    for each in selected.iter().filter(|each| each.mount.kind == MountKind::Cache) {
+        // A cache that is mounted twice is locked once.
+        let _first: &mut &Selected = wanted.entry(cache_name(each)).or_insert(each);
+    }
+    let mut caches = BTreeMap::new();
+    for (name, each) in wanted {
+        let lock = format!("mount-{name}");
+        let mut waiting = || site.front.event(super::Event::Note { text: format!("waiting for the cache `{}`", each.mount.id) });
+        let held = match each.mount.sharing {
+            Some(Sharing::Locked) => (name.clone(), site.store.lock(&lock, &mut waiting)?),
+            Some(Sharing::Private) => first_free(site, &name)?,
+            Some(Sharing::Shared) | None => (name.clone(), site.store.lock_shared(&lock, &mut waiting)?),
+        };
+        drop(caches.insert(name, held));
+    }
+    Ok(caches)
 }
 
 /// The first of a private cache's directories that no other step uses.
 fn first_free(site: &Site<'_>, name: &str) -> Result<(String, Lock), Error> {
     for number in 0.. {
-        let own = format!("{name}-{number}");
+        let own = if number == 0 { name.to_owned() } else { format!("{name}-{number}") };
         if let Some(lock) = site.store.try_lock(&format!("mount-{own}"))? {
             return Ok((own, lock));
         }
     }
     Err(Error::new(Kind::Bug, "no private cache is free"))
+}
+
+/// The directory of a cache mount, made if it is new.
+fn cache_dir(site: &Site<'_>, each: &Selected, prepared: &Prepared) -> Result<MountSource, Error> {
+    let Some((name, _)) = prepared.held.caches.get(&cache_name(each)) else { return Err(Error::new(Kind::Bug, "a cache without a lock")) };
+    let dir = site.store.cache_mount(site.domain, name, |fresh| begin_cache(site, each, fresh))?;
+    Ok(MountSource::Host(crate::sys::dir::open_root(&dir)?))
+}
+
+/// Makes a new cache: empty, or with what it is to begin with.
+fn begin_cache(site: &Site<'_>, each: &Selected, fresh: &Path) -> Result<(), Error> {
+    let mount = &each.mount;
+    let mut top = (0o755, 0, 0);
+    match &each.selection {
+        None => drop(crate::sys::dir::make_root(fresh)?),
+        Some(selection) => {
+            let mut with_bytes = None;
+            if let Some(layers) = layers(site, &mount.from) {
+                let chain = site.trees.chain(&layers)?;
+                if let Some(found) = chain.look_up(&path_of(&chain, mount)?) {
+                    top = (found.entry.meta.mode, found.entry.meta.uid, found.entry.meta.gid);
+                }
+                with_bytes = Some(copying::select_subtree(site, &mount.from, &mount.source, Use::Bytes)?);
+            }
+            let held = materialise(site, with_bytes.as_ref().unwrap_or(selection))?;
+            let scratch = site.store.scratch()?;
+            let whole = crate::sys::dir::make_root(&scratch.path().join("whole"))?;
+            drop(layer::extract(site.store, &held.blob, &held.diff_id, &whole, &[])?);
+            let made = scratch.path().join("whole").join(INSIDE);
+            if !made.symlink_metadata().is_ok_and(|found| found.is_dir()) {
+                return Err(Error::new(Kind::Request, format!("a cache cannot begin with `{}`, which is no directory", mount.source)));
+            }
+            std::fs::rename(&made, fresh).map_err(crate::sys::PathError::new("rename", &made))?;
+        }
+    }
+    let dir = crate::sys::dir::open_root(fresh)?;
+    crate::sys::dir::set_owner_open(&dir, mount.uid.unwrap_or(top.1), mount.gid.unwrap_or(top.2))?;
+    Ok(crate::sys::dir::set_mode_open(&dir, mount.mode.unwrap_or(top.0))?)
 }
 
 /// A secret as a file, a variable, or both.

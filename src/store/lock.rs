@@ -1,7 +1,8 @@
 //! Locks across processes on a name: a file under `locks/`, locked by the kernel for as long as it is open, so that
 //! a process that is killed frees its locks.
 //!
-//! The holder deletes the file before it lets go; who then gets a lock on a file that has lost its name tries again.
+//! The holder deletes the file before it lets go, the last one if several share it; who then gets a lock on a file that has
+//! lost its name tries again.
 
 use std::{
     fs::{self, File, TryLockError},
@@ -17,14 +18,44 @@ use crate::sys::PathError;
 #[derive(Debug)]
 pub struct Lock {
     path: PathBuf,
+    kind: Kind,
     // Closed after the name is gone.
-    _file: File,
+    file: File,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// One holder.
+    Alone,
+    /// Any number of holders that share it.
+    Shared,
+}
+
+impl Kind {
+    fn try_on(self, file: &File) -> Result<(), TryLockError> {
+        match self {
+            Self::Alone => file.try_lock(),
+            Self::Shared => file.try_lock_shared(),
+        }
+    }
+
+    fn wait_on(self, file: &File) -> io::Result<()> {
+        match self {
+            Self::Alone => file.lock(),
+            Self::Shared => file.lock_shared(),
+        }
+    }
 }
 
 impl Store {
     /// A lock across processes on a name (a layer being extracted, a step being run); waits, and calls `waiting` once if it must.
     pub fn lock(&self, name: &str, waiting: &mut dyn FnMut()) -> Result<Lock, Error> {
-        Lock::take(self.lock_path("lapstrake store: a lock", name), waiting)
+        Lock::take(self.lock_path("lapstrake store: a lock", name), Kind::Alone, waiting)
+    }
+
+    /// The same lock, shared with others that share it.
+    pub fn lock_shared(&self, name: &str, waiting: &mut dyn FnMut()) -> Result<Lock, Error> {
+        Lock::take(self.lock_path("lapstrake store: a lock", name), Kind::Shared, waiting)
     }
 
     /// The lock if nobody has it; `None` at once if somebody does.
@@ -34,7 +65,7 @@ impl Store {
 
     /// A lock of the store's own, which no name of [`Store::lock`] can be.
     pub(super) fn internal_lock(&self, name: &str) -> Result<Lock, Error> {
-        Lock::take(self.lock_path("lapstrake store: a lock of its own", name), &mut || ())
+        Lock::take(self.lock_path("lapstrake store: a lock of its own", name), Kind::Alone, &mut || ())
     }
 
     fn lock_path(&self, context: &str, name: &str) -> PathBuf {
@@ -48,7 +79,7 @@ impl Lock {
         loop {
             let file = open(&path)?;
             match file.try_lock() {
-                Ok(()) if same(&file, &path) => return Ok(Some(Self { path, _file: file })),
+                Ok(()) if same(&file, &path) => return Ok(Some(Self { path, kind: Kind::Alone, file })),
                 // It lost its name in between: the next try is on the file that has it now.
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => return Ok(None),
@@ -58,11 +89,11 @@ impl Lock {
         }
     }
 
-    fn take(path: PathBuf, waiting: &mut dyn FnMut()) -> Result<Self, Error> {
+    fn take(path: PathBuf, kind: Kind, waiting: &mut dyn FnMut()) -> Result<Self, Error> {
         let mut told = false;
         loop {
             let file = open(&path)?;
-            match file.try_lock() {
+            match kind.try_on(&file) {
                 Ok(()) => {}
                 Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(TryLockError::Error(error)) => return Err(PathError::new("lock", path)(error).into()),
@@ -71,7 +102,7 @@ impl Lock {
                         told = true;
                         waiting();
                     }
-                    match file.lock() {
+                    match kind.wait_on(&file) {
                         Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(PathError::new("lock", path)(error).into()),
                         Err(_) => continue,
                         Ok(()) => {}
@@ -79,7 +110,7 @@ impl Lock {
                 }
             }
             if same(&file, &path) {
-                return Ok(Self { path, _file: file });
+                return Ok(Self { path, kind, file });
             }
         }
     }
@@ -94,7 +125,10 @@ fn open(path: &Path) -> Result<File, Error> {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        drop(fs::remove_file(&self.path));
+        // Whoever shares it still keeps its name; nothing is lost with a lock that is let go now.
+        if self.kind == Kind::Alone || (self.file.try_lock().is_ok() && same(&self.file, &self.path)) {
+            drop(fs::remove_file(&self.path));
+        }
     }
 }
 
@@ -123,6 +157,25 @@ mod tests {
             }
         });
         assert_eq!(fs::read_dir(first.root().join("locks")).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn those_who_share_a_lock_keep_others_out_until_the_last_is_gone() {
+        let (_dir, store) = store();
+        let (one, two) = (store.lock_shared("name", &mut || ()).unwrap(), store.lock_shared("name", &mut || ()).unwrap());
+        assert!(store.try_lock("name").unwrap().is_none());
+        drop(one);
+        assert!(store.try_lock("name").unwrap().is_none());
+        drop(two);
+        assert_eq!(fs::read_dir(store.root().join("locks")).unwrap().count(), 0);
+        let alone = store.try_lock("name").unwrap().unwrap();
+        let (send, receive) = std::sync::mpsc::channel();
+        std::thread::scope(|scope| {
+            let waiter = scope.spawn(|| store.lock_shared("name", &mut || send.send(()).unwrap()).map(drop));
+            receive.recv().unwrap();
+            drop(alone);
+            waiter.join().unwrap().unwrap();
+        });
     }
 
     #[test]

@@ -57,9 +57,9 @@ impl Store {
         Ok(())
     }
 
-    /// The directory of a cache mount, made with that mode and owner if it is not there. `name` tells it from others of
-    /// the domain; any text will do.
-    pub fn cache_mount(&self, domain: &str, name: &str, mode: u32, uid: u32, gid: u32) -> Result<PathBuf, Error> {
+    /// The directory of a cache mount. If it is not there, `make` makes it at the path that it is given, which gets its
+    /// name when it is complete. `name` tells it from others of the domain; any text will do.
+    pub fn cache_mount<E: From<Error>>(&self, domain: &str, name: &str, make: impl FnOnce(&Path) -> Result<(), E>) -> Result<PathBuf, E> {
         let path = self.root.join("mounts").join(file_name(domain)).join(file_name(name));
         let _lock = self.internal_lock(&path.to_string_lossy())?;
         if is_dir(&path) {
@@ -68,10 +68,8 @@ impl Store {
         make_dir(path.parent().unwrap_or(&self.root))?;
         let scratch = self.scratch()?;
         let fresh = scratch.path().join("mount");
-        fs::create_dir(&fresh).map_err(PathError::new("create", &fresh))?;
-        std::os::unix::fs::chown(&fresh, Some(uid), Some(gid)).map_err(PathError::new("chown", &fresh))?;
-        fs::set_permissions(&fresh, std::os::unix::fs::PermissionsExt::from_mode(mode)).map_err(PathError::new("chmod", &fresh))?;
-        fs::rename(&fresh, &path).map_err(PathError::new("rename", &path))?;
+        make(&fresh)?;
+        fs::rename(&fresh, &path).map_err(PathError::new("rename", &path)).map_err(Error::from)?;
         Ok(path)
     }
 

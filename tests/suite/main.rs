@@ -27,6 +27,7 @@ mod killing;
 mod language;
 mod lint;
 mod messages;
+mod mounts;
 mod parser;
 mod registry;
 mod secrets;
