@@ -244,7 +244,8 @@ fn begin_cache(site: &Site<'_>, each: &Selected, fresh: &Path) -> Result<(), Err
             drop(layer::extract(site.store, &held.blob, &held.diff_id, &whole, &[])?);
             let made = scratch.path().join("whole").join(INSIDE);
             if !made.symlink_metadata().is_ok_and(|found| found.is_dir()) {
-                return Err(Error::new(Kind::Request, format!("a cache cannot begin with `{}`, which is no directory", mount.source)));
+                return Err(Error::new(Kind::Request, format!("a cache cannot begin with `{}`, which is no directory", mount.source))
+                    .help("name the directory it is in"));
             }
             std::fs::rename(&made, fresh).map_err(crate::sys::PathError::new("rename", &made))?;
         }

@@ -211,8 +211,12 @@ fn a_step_without_its_sandbox_or_with_a_device_is_refused() {
 }
 
 #[test]
-fn a_cache_is_not_filled_from_a_stage() {
-    refused(&with(&[]), "FROM busybox AS a\nFROM busybox\nRUN --mount=type=cache,from=a,target=/c true\n", &["from=", "Dockerfile:3"]);
+fn a_cache_with_a_mode_begins_with_its_files() {
+    let project = with(&[]);
+    project.dockerfile(
+        "FROM busybox\nRUN --mount=type=cache,from=busybox,target=/c,mode=0770 test -f /c/etc/passwd && test $(stat -c %a /c) = 770\n",
+    );
+    let _built = project.build(&[]).good();
 }
 
 #[test]
