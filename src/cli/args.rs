@@ -125,7 +125,7 @@ pub(super) enum Command {
 #[derive(Debug, Args)]
 #[expect(clippy::struct_excessive_bools, clippy::struct_field_names, reason = "each is a flag as the user writes it")]
 pub(super) struct Build {
-    /// A directory, or `-` for a Dockerfile on standard input
+    /// A directory, `-` for a Dockerfile or a tar on standard input, the URL of a tarball, or a git address[#ref[:subdir]]
     pub(super) context: Option<String>,
     /// The Dockerfile; `-` is standard input [default: CONTEXT/Dockerfile]
     #[arg(short, long, value_name = "PATH")]
@@ -139,7 +139,7 @@ pub(super) struct Build {
     /// The value of an ARG; without one, the environment's
     #[arg(long = "build-arg", value_name = "K[=V]")]
     pub(super) build_args: Vec<String>,
-    /// Another context: NAME=DIR, NAME=oci-layout://PATH[:TAG], NAME=docker-image://REF
+    /// Another context: NAME=DIR, NAME=oci-layout://PATH[:TAG], NAME=docker-image://REF, NAME=URL
     #[arg(long = "build-context", value_name = "NAME=VALUE")]
     pub(super) build_contexts: Vec<String>,
     /// The time that the image and its history have: seconds since 1970, or `context` for that of its commit or archive

@@ -27,11 +27,11 @@ pub(super) fn run(args: &Build, around: &Surroundings, cancel: &Cancel) -> Resul
     let form = form(args);
     let mut progress = Progress::new(form, io::stderr());
     legacy(args, &mut progress);
-    let context = Context::bring(inputs.context, &session, &mut |event| progress.show(&event))?;
     if !request.secrets.is_empty() || !request.agents.is_empty() {
         // What crashes writes no memory to a file: this program, the engine, a step that has a secret in a variable.
         sys::no_core_dumps().map_err(|error| Error::new(Kind::Environment, "cannot forbid core dumps").because(&error))?;
     }
+    let context = Context::bring(inputs.context, &request, &session, &mut |event| progress.show(&event))?;
     let text = front::read_dockerfile(&inputs.dockerfile, &context)?;
     progress.line("steps run in user namespaces on the host's network, unless they ask for none");
     let source = &text.source;

@@ -15,6 +15,7 @@ use crate::{
     front::{ContextFrom, DockerfileFrom, NamedContext, Request, Secret, Sent, Sink, SinkKind},
     oci::{Platform, Reference},
     plan::{self, NetworkMode},
+    remote::Remote,
 };
 
 /// The build.
@@ -62,17 +63,41 @@ pub(super) fn inputs(args: &Build) -> Result<Inputs, Error> {
     }
     // A directory of that name is a directory, as in Docker.
     let dir = PathBuf::from(context);
-    let remote = ["http://", "https://", "git://", "git@", "github.com/"].iter().any(|start| context.starts_with(start));
-    if remote && !dir.is_dir() {
-        return Err(Error::new(Kind::Request, format!("lapstrake cannot fetch the context `{}` itself", without_userinfo(context)))
-            .help("fetch or clone it, and name the directory"));
-    }
+    let from = if dir.is_dir() { ContextFrom::Directory(dir) } else { far(context)?.unwrap_or(ContextFrom::Directory(dir)) };
+    let local = matches!(from, ContextFrom::Directory(_));
     let dockerfile = match &args.file {
         None => DockerfileFrom::Usual,
         Some(_) if from_stdin => DockerfileFrom::Text(stdin()?),
-        Some(path) => DockerfileFrom::File(path.clone()),
+        Some(path) if local || path.is_absolute() => DockerfileFrom::File(named_file(path)?),
+        Some(path) => DockerfileFrom::Inside(inside(path)?),
     };
-    Ok(Inputs { dockerfile, context: ContextFrom::Directory(dir) })
+    Ok(Inputs { dockerfile, context: from })
+}
+
+/// A context that is fetched. `None`: it can only be a directory's name.
+fn far(context: &str) -> Result<Option<ContextFrom>, Error> {
+    match Remote::of_context(context).map_err(|error| usage(format!("the git address of the context cannot be used: {error}")))? {
+        Remote::Http(address) => Ok(Some(ContextFrom::Http(address))),
+        Remote::Git(address) => Ok(Some(ContextFrom::Git(address))),
+        Remote::Local => match context.split_once("://") {
+            Some((scheme, _)) => Err(unknown_scheme(scheme)),
+            None => Ok(None),
+        },
+    }
+}
+
+fn unknown_scheme(scheme: &str) -> Error {
+    usage(format!("no context can be fetched by `{}://`", scheme.escape_debug()))
+        .help("a context is a directory, `-`, an http or https URL, or a git address (git://, ssh://, git@HOST:PATH, https://….git)")
+}
+
+/// A Dockerfile of the user's own; nothing is downloaded for it.
+fn named_file(path: &Path) -> Result<PathBuf, Error> {
+    let far = path.to_str().is_some_and(|text| text.starts_with("http://") || text.starts_with("https://"));
+    if far {
+        return Err(usage("`-f` names a file, and this is a URL").help("download it: `curl -fsS URL | lapstrake build -f - CONTEXT`"));
+    }
+    Ok(path.to_owned())
 }
 
 /// The classic mistake: `build -t name:tag` without the dot.
@@ -107,16 +132,6 @@ fn sent(args: &Build) -> Result<Inputs, Error> {
 fn inside(path: &Path) -> Result<String, Error> {
     let text = path.to_str().ok_or_else(|| usage(format!("`{}` is not UTF-8", path.display())))?;
     Ok(text.to_owned())
-}
-
-/// A URL as messages may show it.
-fn without_userinfo(url: &str) -> String {
-    match (url.find("://"), url.find('@')) {
-        (Some(scheme), Some(at)) if scheme < at => {
-            format!("{}{}", url.get(..scheme + 3).unwrap_or_default(), url.get(at + 1..).unwrap_or_default())
-        }
-        _ => url.to_owned(),
-    }
 }
 
 fn plan_request(args: &Build, contexts: &BTreeMap<String, NamedContext>) -> Result<plan::Request, Error> {
@@ -176,11 +191,15 @@ fn named_context(text: &str) -> Result<(String, NamedContext), Error> {
             },
         };
         NamedContext::Layout(PathBuf::from(path), selector.map(str::to_owned))
-    } else if value.contains("://") || value.starts_with("git@") {
-        return Err(Error::new(Kind::Request, format!("lapstrake cannot fetch the context `{}` itself", without_userinfo(value)))
-            .help("fetch or clone it, and name the directory"));
     } else {
-        NamedContext::Directory(PathBuf::from(value))
+        match Remote::of_source(value).map_err(|error| usage(format!("the git address of the context `{key}` cannot be used: {error}")))? {
+            Remote::Http(address) => NamedContext::Http(address),
+            Remote::Git(address) => NamedContext::Git(address),
+            Remote::Local => match value.split_once("://") {
+                Some((scheme, _)) => return Err(unknown_scheme(scheme)),
+                None => NamedContext::Directory(PathBuf::from(value)),
+            },
+        }
     };
     Ok((key.to_owned(), context))
 }

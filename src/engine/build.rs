@@ -102,8 +102,8 @@ pub(super) fn end(site: &Site<'_>, plan: &Plan, stage: StageId) -> Option<Snapsh
 fn finish(site: &Site<'_>, plan: &Plan) -> Result<Image, Error> {
     let mut state = end(site, plan, plan.target).unwrap_or_default();
     if let Some(epoch) = epoch(plan)? {
-        for (_, _, created) in state.items.iter_mut().filter_map(|item| item.layer.as_mut()) {
-            created.clone_from(&epoch);
+        for item in &mut state.items {
+            item.time = Some(epoch.clone());
         }
     }
     let config = plan.stages.get(plan.target.0).map(|stage| stage.config.clone()).unwrap_or_default();

@@ -8,15 +8,16 @@ use std::{
 
 use super::{
     Agent, Cancel, Context, NamedContext, Registries, Remotes, Secret,
-    dockerfile_text::{self, Text},
+    dockerfile_text::Text,
     engine_process::{self, Answers},
     judge,
+    named::Named,
     remotes::Sources,
     sinks::{self, Sink},
 };
 use crate::{
     dockerfile,
-    engine::{Event, Files, Job},
+    engine::{Event, Job},
     error::{Error, Kind},
     image::{self, Image},
     layer::Compression,
@@ -88,9 +89,10 @@ pub fn build(
     if !parsed.errors.is_empty() {
         return Err(Error::at(Kind::Request, parsed.errors));
     }
-    let plan = judge::plan(request, context, &text.source.text, &parsed, session, event)?;
+    let named = Named::default();
+    let plan = judge::plan(request, (context, &named), &text.source.text, &parsed, session, event)?;
     let sources = sources(&plan);
-    Work { request, session, job: job(request, context, text, session, plan)?, sources }.done(event, stdout)
+    Work { request, session, job: job(request, (context, &named), text, session, plan)?, sources }.done(event, stdout)
 }
 
 /// A build that is ready to be done.
@@ -165,14 +167,7 @@ fn remove_damaged(store: &Store, images: &[(Platform, Image)]) {
     }
 }
 
-fn job(request: &Request, context: &Context, text: &Text, session: &Session<'_>, plan: Plan) -> Result<Job, Error> {
-    let mut named: BTreeMap<String, Files> = BTreeMap::new();
-    for (name, context) in &request.contexts {
-        if let NamedContext::Directory(dir) = context {
-            let dir = dockerfile_text::directory(dir)?;
-            drop(named.insert(name.clone(), Files::Directory { dir, dockerfile: None }));
-        }
-    }
+fn job(request: &Request, (context, named): (&Context, &Named), text: &Text, session: &Session<'_>, plan: Plan) -> Result<Job, Error> {
     let namespaces = needs_trees(&plan);
     if namespaces && !request.namespaces {
         return Err(Error::new(Kind::Environment, "this build has to run steps or read an image's files, and `--driver none` forbids it")
@@ -183,7 +178,7 @@ fn job(request: &Request, context: &Context, text: &Text, session: &Session<'_>,
         store,
         plan,
         context: context.files(text.path.as_deref())?,
-        named,
+        named: named.files(request)?,
         project: context.project.clone(),
         no_cache: request.no_cache.clone(),
         hosts: request.hosts.clone(),

@@ -1,8 +1,14 @@
-//! The build context, brought here: a directory is where it is, an archive is unpacked into a scratch directory of the store, which
-//! lives as long as the value.
+//! A context, brought here: a directory is where it is; an archive is unpacked and a repository checked out into a scratch
+//! directory of the store, which lives as long as the value.
+//!
+//! A URL that is no repository's has an archive, or else it is a Dockerfile, alone in its context under the name `context`. An
+//! ignore file counts in a user's directory only: it chooses what is sent, and what is far off has been sent already. That
+//! is told, because not everybody expects it.
 //!
 //! An archive is unpacked as the user, in a thread of its own, so that progress is shown and Ctrl-C works while nobody sends
 //! anything. What it may do is decided in `layer::unpack`.
+//!
+//! Source: BuildKit `frontend/dockerui/context.go`, `config.go`; docker buildx `build/opt.go`.
 
 use std::{
     fmt,
@@ -17,12 +23,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Session, dockerfile_text};
+use super::{Order, Request, Session, dockerfile_text};
 use crate::{
     context::{self, Unpacked},
     engine::{Event, Files},
     error::{Error, Kind},
+    fetch::http::Download,
     layer::archive,
+    remote::{GitAddress, HttpAddress, Times},
     store::Scratch,
 };
 
@@ -40,7 +48,14 @@ pub enum ContextFrom {
     Directory(PathBuf),
     /// An archive that somebody sends.
     Archive(Stream),
+    /// An archive or a Dockerfile on a server.
+    Http(HttpAddress),
+    /// A repository.
+    Git(GitAddress),
 }
+
+/// What a URL's file is called where it is no archive.
+const ALONE: &str = "context";
 
 /// Bytes that come from somewhere.
 pub struct Stream(Box<dyn Read + Send>);
@@ -90,33 +105,97 @@ pub struct Context {
     pub(super) files: Option<Files>,
     /// What tells it from other projects' in the cache's explanations.
     pub(super) project: String,
+    /// When it was made, in seconds since 1970, if anybody knows.
+    pub(super) time: Option<i64>,
+    /// It is a Dockerfile and nothing else: its name.
+    pub(super) alone: Option<&'static str>,
     /// Of an archive: what it holds.
     unpacked: Option<Unpacked>,
-    /// Where it was unpacked; gone with this.
+    /// Where it was made; gone with this.
     _scratch: Option<Scratch>,
 }
 
 impl Context {
     /// One with nothing in it.
     pub fn empty() -> Self {
-        Self { files: None, project: String::new(), unpacked: None, _scratch: None }
+        Self { files: None, project: String::new(), time: None, alone: None, unpacked: None, _scratch: None }
     }
 
-    /// Brings it here.
-    pub fn bring(from: ContextFrom, session: &Session<'_>, event: &mut dyn FnMut(Event)) -> Result<Self, Error> {
-        match from {
-            ContextFrom::Nowhere => Ok(Self::empty()),
+    /// Brings the build context here.
+    pub fn bring(from: ContextFrom, request: &Request, session: &Session<'_>, event: &mut dyn FnMut(Event)) -> Result<Self, Error> {
+        Self::called("the context", from, request, session, event)
+    }
+
+    /// Brings one here; `shown` is what messages call it.
+    pub(super) fn called(
+        shown: &str,
+        from: ContextFrom,
+        request: &Request,
+        session: &Session<'_>,
+        event: &mut dyn FnMut(Event),
+    ) -> Result<Self, Error> {
+        let context = match from {
+            ContextFrom::Nowhere => return Ok(Self::empty()),
             ContextFrom::Directory(dir) => {
                 let dir = dockerfile_text::directory(&dir)?;
                 let project = dir.to_string_lossy().into_owned();
-                Ok(Self { files: Some(Files::Directory { dir, dockerfile: None }), project, ..Self::empty() })
+                return Ok(Self { files: Some(Files::Directory { dir, dockerfile: None }), project, ..Self::empty() });
             }
-            ContextFrom::Archive(stream) => Self::unpack(stream, "the context", "-", session, event),
+            ContextFrom::Archive(stream) => Self::unpack(stream, shown, session, event).map(|context| context.of("-", None))?,
+            ContextFrom::Http(address) => Self::download(&address, shown, request, session, event)?,
+            ContextFrom::Git(address) => Self::check_out(address, request, session, event)?,
+        };
+        if context.small_file(dockerfile_text::IGNORE).is_ok_and(|found| found.is_some()) {
+            let text =
+                format!("the {} of {shown} is not applied: it chooses what is sent, and this was sent already", dockerfile_text::IGNORE);
+            event(Event::Note { text });
+        }
+        Ok(context)
+    }
+
+    /// An archive or a Dockerfile on a server. It is as old as the server says, else as its newest file.
+    fn download(
+        address: &HttpAddress,
+        shown: &str,
+        request: &Request,
+        session: &Session<'_>,
+        event: &mut dyn FnMut(Event),
+    ) -> Result<Self, Error> {
+        let download = session.remotes.download(address, None, Order::of(request, session), event)?;
+        let gone = || Error::new(Kind::Environment, format!("what {address} has is not in the store"));
+        let blob = session.store.open_blob(&download.blob())?.ok_or_else(gone)?;
+        let time = download.last_modified;
+        match Sent::of(blob).map_err(|error| gone().because(&error))? {
+            Sent::Archive(stream) => Self::unpack(stream, shown, session, event).map(|context| context.of(&address.to_string(), time)),
+            Sent::Other(_) | Sent::Nothing => {
+                let scratch = session.store.scratch()?;
+                Download { name: ALONE.to_owned(), ..download }.place(session.store, scratch.path())?;
+                let files = Some(Files::Fetched(scratch.path().to_owned()));
+                let alone = Self { files, alone: Some(ALONE), _scratch: Some(scratch), ..Self::empty() };
+                Ok(alone.of(&address.to_string(), time))
+            }
         }
     }
 
+    /// The files of a commit. Where a `SOURCE_DATE_EPOCH` is asked for they are as old as the commit.
+    fn check_out(address: GitAddress, request: &Request, session: &Session<'_>, event: &mut dyn FnMut(Event)) -> Result<Self, Error> {
+        let mut address = address.with_git_dir(request.plan.keeps_git_dir());
+        if request.plan.gives_epoch() {
+            address.times = Times::Commit;
+        }
+        let checkout = session.remotes.checkout(&address, Order::of(request, session), event)?;
+        event(Event::Note { text: format!("{address} is at {}", checkout.commit) });
+        let context = Self { files: Some(Files::Fetched(checkout.dir)), _scratch: Some(checkout.scratch), ..Self::empty() };
+        Ok(context.of(&address.to_string(), Some(checkout.commit_time)))
+    }
+
+    /// Says where it comes from, and when it was made.
+    fn of(self, project: &str, time: Option<i64>) -> Self {
+        Self { project: project.to_owned(), time: time.or(self.time), ..self }
+    }
+
     /// Unpacks an archive.
-    fn unpack(stream: Stream, shown: &str, project: &str, session: &Session<'_>, event: &mut dyn FnMut(Event)) -> Result<Self, Error> {
+    fn unpack(stream: Stream, shown: &str, session: &Session<'_>, event: &mut dyn FnMut(Event)) -> Result<Self, Error> {
         let scratch = session.store.scratch()?;
         let dir = scratch.path().to_owned();
         let into = dir.clone();
@@ -144,12 +223,8 @@ impl Context {
             }
         };
         event(Event::Note { text: format!("{shown} is an archive of {} bytes", read.load(Ordering::Relaxed)) });
-        if unpacked.small_file(dockerfile_text::IGNORE, dockerfile_text::LIMIT).is_ok_and(|found| found.is_some()) {
-            let text =
-                format!("the {} of {shown} is not applied: it chooses what is sent, and this was sent already", dockerfile_text::IGNORE);
-            event(Event::Note { text });
-        }
-        Ok(Self { files: Some(Files::Unpacked(dir)), project: project.to_owned(), unpacked: Some(unpacked), _scratch: Some(scratch) })
+        let time = unpacked.newest();
+        Ok(Self { files: Some(Files::Unpacked(dir)), time, unpacked: Some(unpacked), _scratch: Some(scratch), ..Self::empty() })
     }
 
     /// A small file of a context that somebody else made; links are followed inside of it. `None`: it is not there.
@@ -162,11 +237,6 @@ impl Context {
             (None, None) => return Ok(None),
         };
         found.map_err(|error| Error::new(Kind::Request, format!("cannot read `{}` of the context", path.escape_debug())).because(&error))
-    }
-
-    /// When it was made, in seconds since 1970: of an archive, its newest file. `None`: nobody knows.
-    pub(super) fn time(&self) -> Option<i64> {
-        self.unpacked.as_ref().and_then(Unpacked::newest)
     }
 
     /// The user's directory, if it is one.

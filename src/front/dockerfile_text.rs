@@ -54,7 +54,11 @@ pub fn read(from: &DockerfileFrom, context: &Context) -> Result<Text, Error> {
             (name, Some(path.clone()), required(&path)?)
         }
         (DockerfileFrom::Inside(path), Some(dir)) => (path.clone(), Some(dir.join(path)), required(&dir.join(path))?),
-        (DockerfileFrom::Usual, None) => inside(&USUAL, context)?,
+        (DockerfileFrom::Usual, None) => inside(context.alone.as_ref().map_or(&USUAL, std::slice::from_ref), context)?,
+        (DockerfileFrom::Inside(path), None) if context.alone.is_some() => {
+            return Err(Error::new(Kind::Request, format!("the URL has a Dockerfile, and `-f {}` names another one", path.escape_debug()))
+                .help("leave `-f` out, or give the URL of an archive, in which `-f` names a file"));
+        }
         (DockerfileFrom::Inside(path), None) => inside(&[path], context)?,
     };
     let text = String::from_utf8(bytes).map_err(|error| {

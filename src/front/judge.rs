@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 
-use super::{Context, Request, Session, bases::LookUp};
+use super::{Context, Request, Session, bases::LookUp, named::Named};
 use crate::{
     diag::Diagnostic,
     dockerfile::Parsed,
@@ -15,14 +15,14 @@ use crate::{
 /// The plan of an accepted file. What the rules find are warnings, unless the file or the user wants them to be errors.
 pub(super) fn plan(
     request: &Request,
-    context: &Context,
+    contexts: (&Context, &Named),
     text: &str,
     parsed: &Parsed,
     session: &Session<'_>,
     event: &mut dyn FnMut(Event),
 ) -> Result<Plan, Error> {
     let options = options(request, text)?;
-    let Survey { facts, plan } = survey(request, context, parsed, session, Wanted::Target, event);
+    let Survey { facts, plan } = survey(request, contexts, parsed, session, Wanted::Target, event);
     let plan = plan.map_err(|unresolved| Error::at(unresolved.kind, unresolved.places))?;
     let found = lint::check(Subject { text, parsed, facts: Some(&facts), files: None }, &options);
     for diagnostic in found.iter().map(lint::Finding::diagnostic).chain(plan.warnings.iter().cloned()) {
@@ -48,19 +48,13 @@ fn options(request: &Request, text: &str) -> Result<Options, Error> {
 
 fn survey(
     request: &Request,
-    context: &Context,
+    contexts: (&Context, &Named),
     parsed: &Parsed,
     session: &Session<'_>,
     wanted: Wanted,
     event: &mut dyn FnMut(Event),
 ) -> Survey {
-    let bases = LookUp {
-        store: session.store,
-        registries: session.registries,
-        context,
-        contexts: &request.contexts,
-        pull: request.pull,
-        note: RefCell::new(event),
-    };
+    let (context, named) = contexts;
+    let bases = LookUp { session, request, context, named, event: RefCell::new(event) };
     plan::survey(&parsed.dockerfile, &request.plan, &bases, wanted)
 }

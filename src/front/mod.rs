@@ -10,6 +10,7 @@ mod context;
 mod dockerfile_text;
 mod engine_process;
 mod judge;
+mod named;
 mod registries;
 mod remotes;
 mod secret;

@@ -2,7 +2,7 @@
 
 use std::{cell::RefCell, collections::BTreeMap, time::Instant};
 
-use super::{Cancel, Secret};
+use super::{Cancel, Request, Secret, Session};
 use crate::{
     engine::{Event, Fetched, FetchedAs},
     error::{Error, Kind},
@@ -32,6 +32,13 @@ pub struct Order<'a> {
     pub secrets: &'a BTreeMap<String, Secret>,
     /// The way to stop it.
     pub cancel: &'a Cancel,
+}
+
+impl<'a> Order<'a> {
+    /// On behalf of a build.
+    pub(super) fn of(request: &'a Request, session: &Session<'a>) -> Self {
+        Self { store: session.store, secrets: &request.secrets, cancel: session.cancel }
+    }
 }
 
 impl Remotes {

@@ -33,17 +33,19 @@ pub struct Item {
     pub comment: String,
     /// The layer it made: of its tar, its blob, and when it was made (RFC 3339).
     pub layer: Option<(DiffId, Descriptor, String)>,
+    /// When it was done, if a `SOURCE_DATE_EPOCH` says so and not its layer.
+    pub time: Option<String>,
 }
 
 impl Item {
     /// A line without a layer.
     pub fn new(created_by: impl Into<String>) -> Self {
-        Self { created_by: created_by.into(), comment: COMMENT.to_owned(), layer: None }
+        Self { created_by: created_by.into(), comment: COMMENT.to_owned(), layer: None, time: None }
     }
 
-    /// When its layer was made.
+    /// When it was done, or its layer was made.
     pub(super) fn created(&self) -> Option<&str> {
-        self.layer.as_ref().map(|(_, _, created)| created.as_str())
+        self.time.as_deref().or_else(|| self.layer.as_ref().map(|(_, _, created)| created.as_str()))
     }
 }
 
@@ -67,7 +69,7 @@ pub fn assemble(
 ) -> Result<Image, Error> {
     let (base_lines, diff_ids, base_layers, base_created) = base.map_or(Ok(Default::default()), of_base)?;
     let made = || items.iter().filter_map(|item| item.layer.as_ref());
-    let created = made().next_back().map(|(_, _, created)| created.clone()).or_else(|| base_created.clone());
+    let created = items.iter().rev().find_map(Item::created).map(str::to_owned).or_else(|| base_created.clone());
     let mut lines = base_lines;
     lines.extend(history::of_items(items, base_created.as_deref()));
     let config = ImageConfig {

@@ -100,6 +100,18 @@ pub fn begins(head: &[u8]) -> bool {
         || head.first_chunk::<BLOCK>().is_some_and(|first| first.iter().all(|byte| *byte == 0) || block::parse(first).is_ok())
 }
 
+/// When the newest of an archive's files was changed, in seconds since 1970. `None`: it is no archive, or has no file.
+pub fn newest<'a>(from: impl Read + Send + 'a) -> Option<i64> {
+    let mut entries = Entries::new(decompress(from).ok()?);
+    let mut newest = None;
+    while let Some(member) = entries.next_member().ok()? {
+        if matches!(member.kind, MemberKind::File { .. } | MemberKind::HardLink(_)) {
+            newest = newest.max(Some(member.meta.mtime));
+        }
+    }
+    newest
+}
+
 fn damaged<T>(reason: impl Into<String>) -> Result<T, Error> {
     Err(Error::Damaged(reason.into()))
 }

@@ -1,8 +1,10 @@
-//! Contexts that are no directory: archives on standard input. What they make is what the same files in a directory make;
+//! Contexts that are no directory: archives on standard input, and (in `far`) what is fetched. What they make is what the same files in a directory make;
 //! what they try is told and leads nowhere.
 //!
 //! The attacks are those of the tools that came before: buildah GHSA-49p4-px3h-rq49, kaniko CVE-2026-28406, moby
 //! GHSA-vp35-85q5-9f25.
+
+mod far;
 
 use std::{
     fs,

@@ -4,6 +4,7 @@
 mod base;
 mod docker;
 mod network;
+mod origin;
 mod podman;
 mod prerequisite;
 mod project;
@@ -16,6 +17,7 @@ mod tree;
 pub(crate) use base::{busybox_layout, debian_rootfs};
 pub(crate) use docker::Docker;
 pub(crate) use network::{free_port, free_ports, get, processes_with, wait_until};
+pub(crate) use origin::{GitDaemon, Shelf};
 pub(crate) use podman::Podman;
 pub(crate) use prerequisite::{am_root, need, need_all, need_root, need_user, skipped, sources};
 pub(crate) use project::{Project, Ran, output_of};
