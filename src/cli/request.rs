@@ -180,6 +180,9 @@ fn named_context(text: &str) -> Result<(String, NamedContext), Error> {
         .split_once('=')
         .filter(|(key, value)| !key.is_empty() && !value.is_empty())
         .ok_or_else(|| usage(format!("`--build-context {text}` is not of the form NAME=VALUE")))?;
+    if ["scratch", "context"].iter().any(|reserved| key.eq_ignore_ascii_case(reserved)) {
+        return Err(usage(format!("no context can be called `{key}`: the name has a meaning already")));
+    }
     let context = if let Some(reference) = value.strip_prefix("docker-image://") {
         NamedContext::Image(name(reference)?)
     } else if let Some(rest) = value.strip_prefix("oci-layout://") {

@@ -123,6 +123,10 @@ impl Context {
 
     /// Brings the build context here.
     pub fn bring(from: ContextFrom, request: &Request, session: &Session<'_>, event: &mut dyn FnMut(Event)) -> Result<Self, Error> {
+        let from = match from {
+            ContextFrom::Git(address) => ContextFrom::Git(address.with_git_dir(request.plan.keeps_git_dir())),
+            other => other,
+        };
         Self::called("the context", from, request, session, event)
     }
 
@@ -178,8 +182,7 @@ impl Context {
     }
 
     /// The files of a commit. Where a `SOURCE_DATE_EPOCH` is asked for they are as old as the commit.
-    fn check_out(address: GitAddress, request: &Request, session: &Session<'_>, event: &mut dyn FnMut(Event)) -> Result<Self, Error> {
-        let mut address = address.with_git_dir(request.plan.keeps_git_dir());
+    fn check_out(mut address: GitAddress, request: &Request, session: &Session<'_>, event: &mut dyn FnMut(Event)) -> Result<Self, Error> {
         if request.plan.gives_epoch() {
             address.times = Times::Commit;
         }

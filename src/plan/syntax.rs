@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Report, Request, scope::PLATFORM_NAMES, special};
+use super::{Report, Request, lookup::context_name, scope::PLATFORM_NAMES, special};
 use crate::{
     diag::{Diagnostic, Label, Span, closest},
     dockerfile::Dockerfile,
@@ -24,7 +24,8 @@ pub(super) fn check(file: &Dockerfile, request: &Request, report: &mut Report) {
     };
     let name = wanted.split_whitespace().next().unwrap_or_default();
     let labels = |text: &str| Vec::from_iter(span.map(|span| Label { span, text: text.to_owned() }));
-    match known(name) {
+    // A context of that name would be another front end.
+    match if context_name(request, name).is_some() { Known::No } else { known(name) } {
         Known::Yes => {}
         Known::Newer => {
             let headline = format!("`{name}` is newer than what is known here, docker/dockerfile:1.{NEWEST_MINOR}");

@@ -11,6 +11,7 @@ use std::{
     io::Write as _,
     os::unix::fs::{PermissionsExt as _, symlink},
     path::Path,
+    process::Stdio,
     time::{Duration, SystemTime},
 };
 
@@ -344,6 +345,25 @@ fn a_mistake_about_the_context_says_what_to_type() {
     let _both = both.says(&["standard input cannot be the Dockerfile and the context at once"]);
     let _flag = send(&project, &["-f", "Other"], b"FROM scratch\n").ends_with(2).says(&["leave `-f` out"]);
     let _archive = send(&project, &["-f", "-"], &archive(&[])).ends_with(2);
+    for name in ["context", "scratch"] {
+        let _reserved = project.build(&["--build-context", &format!("{name}=ctx")]).ends_with(2).says(&[name, "has a meaning already"]);
+    }
+    project.dockerfile("# syntax=docker/dockerfile:1\nFROM scratch\n");
+    let replaced = project.build(&["--build-context", "docker/dockerfile:1=ctx"]).ends_with(1);
+    let _front_end = replaced.says(&["Dockerfile:1", "the front end `docker/dockerfile:1` cannot be run"]);
+}
+
+#[test]
+fn a_context_that_comes_slowly_shows_that_it_comes() {
+    let project = Project::new();
+    let bytes = archive(&[file("Dockerfile", "FROM scratch\n")]);
+    let mut child = project.command(["build", "-"]).stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut pipe = child.stdin.take().unwrap();
+    pipe.write_all(&bytes[..bytes.len() / 2]).unwrap();
+    std::thread::sleep(Duration::from_millis(1500));
+    pipe.write_all(&bytes[bytes.len() / 2..]).unwrap();
+    drop(pipe);
+    let _built = Ran::of_child("build -".to_owned(), child).good().says(&["unpacking the context: ", " bytes so far"]);
 }
 
 #[test]
@@ -351,8 +371,7 @@ fn a_sender_that_goes_on_writing_is_read_to_its_end() {
     let project = Project::new();
     let mut bytes = archive(&[file("Dockerfile", "FROM scratch\n")]);
     bytes.resize(bytes.len() + (1 << 20), 0);
-    let mut child =
-        project.command(["build", "-"]).stdin(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let mut child = project.command(["build", "-"]).stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut pipe = child.stdin.take().unwrap();
     // Else this would be a broken pipe.
     pipe.write_all(&bytes).unwrap();
@@ -364,8 +383,7 @@ fn a_sender_that_goes_on_writing_is_read_to_its_end() {
 fn a_build_that_is_killed_while_it_unpacks_leaves_what_the_next_one_sweeps() {
     let project = Project::new();
     let bytes = archive(&[file("Dockerfile", "FROM scratch\n"), file("x", "y")]);
-    let mut child =
-        project.command(["build", "-"]).stdin(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let mut child = project.command(["build", "-"]).stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut pipe = child.stdin.take().unwrap();
     pipe.write_all(&bytes[..bytes.len() / 2]).unwrap();
     let begun = SystemTime::now();
