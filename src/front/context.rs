@@ -123,10 +123,8 @@ impl Context {
 
     /// Brings the build context here.
     pub fn bring(from: ContextFrom, request: &Request, session: &Session<'_>, event: &mut dyn FnMut(Event)) -> Result<Self, Error> {
-        let from = match from {
-            ContextFrom::Git(address) => ContextFrom::Git(address.with_git_dir(request.plan.keeps_git_dir())),
-            other => other,
-        };
+        let from =
+            if let ContextFrom::Git(address) = from { ContextFrom::Git(address.with_git_dir(request.plan.keeps_git_dir())) } else { from };
         Self::called("the context", from, request, session, event)
     }
 
