@@ -7,13 +7,18 @@
 use std::{ffi::OsString, os::unix::ffi::OsStrExt as _, path::Path};
 
 use super::{Context, Error};
-use crate::{pattern::PatternList, sys::PathError, tree::TreePath};
+use crate::{
+    pattern::{PatternList, Rule},
+    sys::PathError,
+    tree::TreePath,
+};
 
 /// Longer ones are refused: every path of the context is held against every pattern.
 const LIMIT: u64 = 1 << 20;
 
-/// The patterns that hold for a context directory. `dockerfile` is the Dockerfile's path on the host, if it is a file.
-pub fn ignore_patterns(context: &Path, dockerfile: Option<&Path>) -> Result<PatternList, Error> {
+/// The patterns that hold for a context directory, and the name of their file. `dockerfile` is the Dockerfile's path on the host, if it
+/// is a file.
+pub fn ignore_patterns(context: &Path, dockerfile: Option<&Path>) -> Result<Ignored, Error> {
     if let Some((dir, name)) = dockerfile.and_then(|file| Some((file.parent()?, file.file_name()?))) {
         let mut own = OsString::from(name);
         own.push(".dockerignore");
@@ -25,7 +30,25 @@ pub fn ignore_patterns(context: &Path, dockerfile: Option<&Path>) -> Result<Patt
     Ok(read(context, b".dockerignore")?.unwrap_or_default())
 }
 
-fn read(dir: &Path, name: &[u8]) -> Result<Option<PatternList>, Error> {
+/// What is not there for COPY.
+#[derive(Debug, Clone, Default)]
+pub struct Ignored {
+    /// What messages call the file: `.dockerignore`.
+    pub file: String,
+    /// Its patterns.
+    pub patterns: PatternList,
+}
+
+/// Why a path is not there for COPY.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reason {
+    /// The ignore file.
+    pub file: String,
+    /// The pattern in it that excludes the path.
+    pub rule: Rule,
+}
+
+fn read(dir: &Path, name: &[u8]) -> Result<Option<Ignored>, Error> {
     let shown = || String::from_utf8_lossy(name).escape_debug().to_string();
     let all = match Context::open(dir, PatternList::default()) {
         // A Dockerfile that is not there is somebody else's error.
@@ -33,5 +56,8 @@ fn read(dir: &Path, name: &[u8]) -> Result<Option<PatternList>, Error> {
         opened => opened?,
     };
     let Some(text) = all.small_file(&TreePath::root().join(name)?, LIMIT)? else { return Ok(None) };
-    PatternList::parse_ignorefile(&text).map(Some).map_err(|source| Error::IgnoreFile { file: shown(), source })
+    match PatternList::parse_ignorefile(&text) {
+        Ok(patterns) => Ok(Some(Ignored { file: shown(), patterns })),
+        Err(source) => Err(Error::IgnoreFile { file: source.line.map_or_else(shown, |line| format!("{}:{line}", shown())), source }),
+    }
 }

@@ -22,7 +22,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-pub use ignorefile::ignore_patterns;
+pub use ignorefile::{Ignored, Reason, ignore_patterns};
 pub use stats::Stats;
 pub use unpacked::Unpacked;
 
@@ -60,7 +60,7 @@ pub enum Error {
     /// An ignore file with a pattern that cannot be read.
     #[error("`{file}` is not usable")]
     IgnoreFile {
-        /// Which.
+        /// Which, and its line.
         file: String,
         /// The pattern.
         #[source]
@@ -100,6 +100,7 @@ pub struct Context {
     root: Arc<OwnedFd>,
     name: String,
     ignore: PatternList,
+    ignorefile: String,
     listings: Mutex<BTreeMap<TreePath, Arc<Listing>>>,
     stats: Option<Arc<Stats>>,
 }
@@ -112,13 +113,20 @@ impl Context {
 
     /// The same of an open directory.
     pub fn of(root: Arc<OwnedFd>, ignore: PatternList) -> Self {
-        Self { root, name: "the build context".to_owned(), ignore, listings: Mutex::default(), stats: None }
+        let name = "the build context".to_owned();
+        Self { root, name, ignore, ignorefile: ".dockerignore".to_owned(), listings: Mutex::default(), stats: None }
     }
 
     /// Calls it something else than "the build context" in messages: ``the context `assets` ``.
     #[must_use]
     pub fn called(self, name: impl Into<String>) -> Self {
         Self { name: name.into(), ..self }
+    }
+
+    /// Calls the file of the patterns something else than `.dockerignore`.
+    #[must_use]
+    pub fn ignoring_by(self, ignorefile: impl Into<String>) -> Self {
+        Self { ignorefile: ignorefile.into(), ..self }
     }
 
     /// Files that are what they were when their digest was taken are not read again.
@@ -145,11 +153,13 @@ impl Context {
         Ok(self.listing(dir)?.map(|listing| listing.keys().cloned().collect()).unwrap_or_default())
     }
 
-    /// Is something there that the ignore file hides?
-    pub fn is_ignored(&self, path: &TreePath) -> bool {
-        let hidden = |at: &TreePath| !at.is_root() && self.ignore.excludes(at.as_bytes());
-        (hidden(path) || path.ancestors().iter().any(hidden))
-            && dir::stat_beneath(&*self.root, path.as_os_path()).is_ok_and(|found| found.is_some())
+    /// Why what is there cannot be seen, if the ignore file hides it.
+    pub fn hidden_by(&self, path: &TreePath) -> Option<Reason> {
+        let above = path.ancestors();
+        let mut places = above.iter().chain([path]).filter(|at| !at.is_root());
+        let rule = places.find_map(|at| self.ignore.rule(at.as_bytes()))?.clone();
+        let there = dir::stat_beneath(&*self.root, path.as_os_path()).is_ok_and(|found| found.is_some());
+        there.then(|| Reason { file: self.ignorefile.clone(), rule })
     }
 
     /// The path with links followed inside the context; see [`crate::tree::Chain::resolve`].

@@ -41,8 +41,8 @@ fn ignored_files_are_not_there_and_can_be_told_from_missing_ones() {
     assert_eq!(names(&context, ""), ["a", "d"]);
     assert_eq!(names(&context, "d"), ["y"]);
     assert_eq!(context.look_up(&path("node/m/f")).unwrap(), None);
-    assert!(context.is_ignored(&path("secret")) && context.is_ignored(&path("node/m/f")));
-    assert!(!context.is_ignored(&path("nope")) && !context.is_ignored(&path("a")));
+    assert!(context.hidden_by(&path("secret")).is_some() && context.hidden_by(&path("node/m/f")).is_some());
+    assert!(context.hidden_by(&path("nope")).is_none() && context.hidden_by(&path("a")).is_none());
 }
 
 #[test]
@@ -121,7 +121,7 @@ fn the_ignore_file_beside_the_dockerfile_replaces_that_of_the_context() {
     let dir =
         Dir::new(&[("ctx/.dockerignore", "a\n"), ("ctx/Dockerfile", ""), ("df/x.Dockerfile", ""), ("df/x.Dockerfile.dockerignore", "b\n")]);
     let ctx = dir.path("ctx");
-    let patterns = |dockerfile: Option<PathBuf>| ignore_patterns(&ctx, dockerfile.as_deref()).unwrap();
+    let patterns = |dockerfile: Option<PathBuf>| ignore_patterns(&ctx, dockerfile.as_deref()).unwrap().patterns;
     assert!(patterns(None).excludes(b"a"));
     assert!(patterns(Some(ctx.join("Dockerfile"))).excludes(b"a"));
     let own = patterns(Some(dir.path("df/x.Dockerfile")));
@@ -133,10 +133,10 @@ fn an_ignore_file_of_foreign_origin_cannot_lead_out_of_the_context() {
     let dir = Dir::new(&[("outside", "a\n"), ("ctx/inner", "b\n")]);
     let link = dir.path("ctx/.dockerignore");
     symlink("../outside", &link).unwrap();
-    assert!(!ignore_patterns(&dir.path("ctx"), None).unwrap().excludes(b"a"));
+    assert!(!ignore_patterns(&dir.path("ctx"), None).unwrap().patterns.excludes(b"a"));
     fs::remove_file(&link).unwrap();
     symlink("inner", &link).unwrap();
-    assert!(ignore_patterns(&dir.path("ctx"), None).unwrap().excludes(b"b"));
+    assert!(ignore_patterns(&dir.path("ctx"), None).unwrap().patterns.excludes(b"b"));
     fs::remove_file(&link).unwrap();
     fs::write(&link, vec![b'a'; (1 << 20) + 1]).unwrap();
     assert!(matches!(ignore_patterns(&dir.path("ctx"), None), Err(Error::TooLong { .. })));

@@ -3,13 +3,14 @@
 /// The candidate that is close enough to `word` to be what was meant, if there is one: letters left out, added, changed or
 /// swapped, one for every three; case does not count. The first of the nearest wins.
 pub fn closest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let given = word;
     let word = lower(word);
     let mut best: Option<(usize, &'a str)> = None;
     for candidate in candidates {
         let other = lower(candidate);
         let allowed = (word.len().max(other.len()) / 3).max(1);
         // Beside a word of one or two letters everything is near.
-        if word.len() < 2 || other.len() < 2 || word.len().abs_diff(other.len()) > allowed || word == other {
+        if word.len() < 2 || other.len() < 2 || word.len().abs_diff(other.len()) > allowed || given == candidate {
             continue;
         }
         let distance = distance(&word, &other);

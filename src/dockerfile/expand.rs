@@ -36,17 +36,45 @@ pub fn expand_words(text: &str, escape: char, mode: Mode, look_up: &dyn Fn(&str)
 
 /// The error of a value that grew beyond [`LARGEST`].
 pub(super) fn too_large() -> ExpandError {
-    ExpandError { message: format!("the value is larger than {} KiB", LARGEST / 1024) }
+    ExpandError::new(format!("the value is larger than {} KiB", LARGEST / 1024))
+        .help("a variable that holds itself twice doubles with each line")
 }
 
 impl ExpandError {
     fn of(self, word: &str) -> Self {
-        Self { message: format!("failed to process {word:?}: {}", self.message) }
+        Self { message: format!("failed to process {word:?}: {}", self.message), ..self }
     }
 }
 
+const NOT_CLOSED: &str = "syntax error: missing '}'";
+
+/// What may follow a name in braces.
+const OPERATORS: &str = "after the name may stand `:-`, `:+`, `:?`, `-`, `+`, `?`, `#`, `%` or `/`";
+
 fn error<T>(message: impl Into<String>) -> Result<T, ExpandError> {
-    Err(ExpandError { message: message.into() })
+    let message = message.into();
+    // BuildKit's words for the end of the text.
+    let ends = message.contains(char::REPLACEMENT_CHARACTER);
+    let help = if message == NOT_CLOSED || ends {
+        "close it with `}`"
+    } else if message.starts_with("unsupported modifier") {
+        OPERATORS
+    } else if message.ends_with("double-quote") {
+        "close it with `\"`, or write `\\\"` for the character itself"
+    } else if message.ends_with("single-quote") {
+        "close it with `'`, or put the whole in double quotes"
+    } else if message.ends_with("bad substitution") {
+        "a name must follow `${`"
+    } else {
+        return Err(ExpandError::new(message));
+    };
+    Err(ExpandError::new(message).help(help))
+}
+
+/// A variable that must be set and is not.
+fn must_be_set<T>(name: &str, words: &str) -> Result<T, ExpandError> {
+    let help = format!("give it a value: `ARG {name}=…`, `ENV {name}=…`, or `ARG {name}` and `--build-arg {name}=…`");
+    Err(ExpandError { unset: Some(name.to_owned()), ..ExpandError::new(format!("{name}: {words}")).help(help) })
 }
 
 /// A character, or what Go prints for the end of the text.
@@ -248,7 +276,7 @@ impl<'a> Lexer<'a> {
         }
         self.chars.next();
         match self.chars.peek() {
-            None => return error("syntax error: missing '}'"),
+            None => return error(NOT_CLOSED),
             Some('{' | '}' | ':') => return error("syntax error: bad substitution"),
             Some(_) => {}
         }
@@ -307,7 +335,7 @@ impl<'a> Lexer<'a> {
     /// `${name:-word}` and its kin; `null` is the colon.
     fn modified(&mut self, name: &str, modifier: Option<char>, null: bool) -> Result<String, ExpandError> {
         let trims = matches!(modifier, Some('#' | '%'));
-        let word = self.inner('}', trims, "syntax error: missing '}'")?;
+        let word = self.inner('}', trims, NOT_CLOSED)?;
         let value = self.value(name);
         let shown_modifier = format!("{}{}", if null { ":" } else { "" }, shown(modifier));
         if value.is_none() && self.mode.skip_unset {
@@ -319,8 +347,9 @@ impl<'a> Lexer<'a> {
             Some('+') => Ok(if present.is_some() { word } else { String::new() }),
             Some('?') => match present {
                 Some(value) => Ok(value.clone()),
-                None if !word.is_empty() => error(format!("{name}: {word}")),
-                None => error(format!("{name}: is not allowed to be {}", if value.is_some() { "empty" } else { "unset" })),
+                None if !word.is_empty() => must_be_set(name, &word),
+                None if value.is_some() => must_be_set(name, "is not allowed to be empty"),
+                None => must_be_set(name, "is not allowed to be unset"),
             },
             Some(side @ ('#' | '%')) => trim(&word, &value.unwrap_or_default(), side),
             _ => error(format!("unsupported modifier ({shown_modifier}) in substitution")),
@@ -331,7 +360,7 @@ impl<'a> Lexer<'a> {
     fn replaced(&mut self, name: &str) -> Result<String, ExpandError> {
         let all = self.chars.next_if_eq(&'/').is_some();
         let pattern = self.inner('/', true, "syntax error: missing '/' in ${}")?;
-        let replacement = self.inner('}', true, "syntax error: missing '}'")?;
+        let replacement = self.inner('}', true, NOT_CLOSED)?;
         let value = self.value(name);
         if value.is_none() && self.mode.skip_unset {
             return Ok(format!("${{{name}/{pattern}/{replacement}}}"));
@@ -349,7 +378,8 @@ impl<'a> Lexer<'a> {
 
 fn compile(shown: &str, pattern: &[char], greedy: bool) -> Result<ShellPattern, ExpandError> {
     ShellPattern::new(pattern, greedy)
-        .map_err(|message| ExpandError { message: format!("invalid pattern ({shown}) in substitution: {message}") })
+        .map_err(|message| ExpandError::new(format!("invalid pattern ({shown}) in substitution: {message}")))
+        .map_err(|error| error.help("a pattern knows `*`, `?`, and `\\*`, `\\?`, `\\\\` for the characters themselves"))
 }
 
 /// `${v#p}`, `${v##p}`, `${v%p}`, `${v%%p}`.

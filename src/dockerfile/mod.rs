@@ -163,4 +163,27 @@ pub struct Expanded {
 pub struct ExpandError {
     /// What is wrong.
     pub message: String,
+    /// One thing to do.
+    pub help: Option<String>,
+    /// The variable that must be set and is not.
+    pub unset: Option<String>,
+}
+
+impl ExpandError {
+    /// Says what is wrong.
+    pub fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), help: None, unset: None }
+    }
+
+    /// Says what to do.
+    #[must_use]
+    pub fn help(self, help: impl Into<String>) -> Self {
+        Self { help: Some(help.into()), ..self }
+    }
+}
+
+impl From<String> for ExpandError {
+    fn from(message: String) -> Self {
+        Self::new(message)
+    }
 }

@@ -36,11 +36,27 @@ const KEYS: [&str; 19] = [
 ];
 
 fn error<T>(message: impl Into<String>) -> Result<T, ExpandError> {
-    Err(ExpandError { message: message.into() })
+    Err(ExpandError::new(message))
 }
 
-fn suggest(word: &str, candidates: &[&'static str]) -> String {
-    closest(word, candidates.iter().copied()).map(|near| format!(" (did you mean `{near}`?)")).unwrap_or_default()
+/// A word that is none of those that may stand there.
+fn unknown<T>(message: String, word: &str, candidates: &[&'static str]) -> Result<T, ExpandError> {
+    let help = match closest(word, candidates.iter().copied()) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => format!("it is one of `{}`", candidates.join("`, `")),
+    };
+    Err(ExpandError::new(message).help(help))
+}
+
+/// A value that its key cannot have.
+fn bad_value(key: &str, value: &str) -> ExpandError {
+    let help = match key {
+        "size" => "write a number and perhaps a unit: `size=100m`",
+        "mode" => "write octal digits: `mode=0755`",
+        "uid" | "gid" => "write a number: `uid=1000`",
+        _ => "write `true` or `false`",
+    };
+    ExpandError::new(format!("`{value}` is no value for `{key}`")).help(help)
 }
 
 /// Reads the value of a `--mount` flag whose variables are already expanded, or that has none; `Err` holds
@@ -114,7 +130,10 @@ impl Draft {
                 self.only_for(key, &[MountKind::Secret, MountKind::Ssh])?;
                 self.mount.required = true;
             }
-            _ => return error(format!("invalid field '{field}' must be a key=value pair")),
+            _ => {
+                let help = "write `key=value`; words alone are `ro`, `rw` and `required`";
+                return Err(ExpandError::new(format!("invalid field `{field}`: it must be a key=value pair")).help(help));
+            }
         }
         Ok(())
     }
@@ -123,13 +142,14 @@ impl Draft {
         if kinds.contains(&self.mount.kind) {
             return Ok(());
         }
-        error(format!("unexpected key '{key}' for mount type '{}'", word_of(self.mount.kind)))
+        let names: Vec<&str> = kinds.iter().map(|kind| word_of(*kind)).collect();
+        let help = format!("leave it out: it belongs to mounts of type {}", names.join(" and "));
+        Err(ExpandError::new(format!("unexpected key `{key}` for mount type `{}`", word_of(self.mount.kind))).help(help))
     }
 
     fn set(&mut self, key: &str, value: &str, field: &str) -> Result<(), ExpandError> {
         let text = Some(value.to_owned()).filter(|value| !value.is_empty());
-        let bad = || ExpandError { message: format!("invalid value for {key}: {value}") };
-        let bad_number = || ExpandError { message: format!("invalid value {value} for {key}") };
+        let bad = || bad_value(key, value);
         match key {
             "type" => self.mount.kind = kind(value)?,
             "from" => self.mount.from = text,
@@ -147,11 +167,11 @@ impl Draft {
             }
             "id" => self.mount.id = text,
             "sharing" => self.mount.sharing = Some(sharing(value)?),
-            "mode" => self.mount.mode = Some(unsigned(value, 8).ok_or_else(bad_number)?),
-            "uid" => self.mount.uid = Some(u64::from(unsigned(value, 10).ok_or_else(bad_number)?)),
-            "gid" => self.mount.gid = Some(u64::from(unsigned(value, 10).ok_or_else(bad_number)?)),
+            "mode" => self.mount.mode = Some(unsigned(value, 8).ok_or_else(bad)?),
+            "uid" => self.mount.uid = Some(u64::from(unsigned(value, 10).ok_or_else(bad)?)),
+            "gid" => self.mount.gid = Some(u64::from(unsigned(value, 10).ok_or_else(bad)?)),
             "env" => self.mount.env = text,
-            _ => return error(format!("unexpected key '{key}' in '{field}'{}", suggest(key, &KEYS))),
+            _ => return unknown(format!("unexpected key `{key}` in `{field}`"), key, &KEYS),
         }
         Ok(())
     }
@@ -162,21 +182,25 @@ impl Draft {
         if matches!(mount.kind, MountKind::Bind | MountKind::Tmpfs) {
             let given = [("mode", mount.mode.is_some()), ("uid", mount.uid.is_some()), ("gid", mount.gid.is_some())];
             if let Some((key, _)) = given.iter().find(|(_, given)| *given) {
-                return error(format!("{key} not allowed for {kind:?} type mounts"));
+                return Err(ExpandError::new(format!("`{key}` not allowed for mounts of type `{kind}`")).help("leave it out"));
             }
         }
         if mount.sharing.is_some() && mount.kind != MountKind::Cache {
-            return error(format!("invalid cache sharing set for {kind} mount"));
+            let help = "leave it out: only caches are shared";
+            return Err(ExpandError::new(format!("invalid cache sharing set for a mount of type `{kind}`")).help(help));
         }
         if mount.kind == MountKind::Secret {
             if mount.from.is_some() {
-                return error("secret mount should not have a from");
+                return Err(
+                    ExpandError::new("a secret mount should not have a `from`").help("leave it out: a secret comes with `--secret`")
+                );
             }
             if mount.source.is_none() && mount.target.is_none() && mount.id.is_none() {
-                return error("invalid secret mount. one of source, target required");
+                return Err(ExpandError::new("invalid secret mount: it names no secret")
+                    .help("add `id=NAME`, and build with `--secret id=NAME,src=FILE`"));
             }
             if mount.source.is_some() && mount.id.is_some() {
-                return error("both source and id can't be set");
+                return Err(ExpandError::new("both `source` and `id` can't be set").help("remove one: they mean the same"));
             }
         }
         mount.readonly = self.readonly.unwrap_or(!matches!(mount.kind, MountKind::Cache | MountKind::Tmpfs));
@@ -202,7 +226,7 @@ fn kind(value: &str) -> Result<MountKind, ExpandError> {
         "tmpfs" => MountKind::Tmpfs,
         "secret" => MountKind::Secret,
         "ssh" => MountKind::Ssh,
-        _ => return error(format!("unsupported mount type {value:?}{}", suggest(value, &KINDS))),
+        _ => return unknown(format!("unsupported mount type `{value}`"), value, &KINDS),
     })
 }
 
@@ -211,6 +235,6 @@ fn sharing(value: &str) -> Result<Sharing, ExpandError> {
         "shared" => Sharing::Shared,
         "private" => Sharing::Private,
         "locked" => Sharing::Locked,
-        _ => return error(format!("unsupported sharing value {value:?}{}", suggest(value, &["shared", "private", "locked"]))),
+        _ => return unknown(format!("unsupported sharing value `{value}`"), value, &["shared", "private", "locked"]),
     })
 }

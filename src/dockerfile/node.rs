@@ -197,7 +197,8 @@ fn bodies(node: &mut Node, line: Cut<'_>, reader: &mut Reader<'_>) -> Result<(),
         return Ok(());
     }
     let announced = heredoc::announced_in(line)
-        .map_err(|error| Box::new(Diagnostic::error("the name of this heredoc cannot be read", line.trim().span()).note(error.message)))?;
+        .map_err(|error| Diagnostic::error("the name of this heredoc cannot be read", line.trim().span()).note(error.message))
+        .map_err(|error| Box::new(error.help("write a plain word, or one in quotes that are closed: `<<EOF`")))?;
     for one in announced {
         node.heredocs.push(heredoc::body(&one, line, reader)?);
     }

@@ -202,5 +202,5 @@ impl<'p> Search<'p> {
 }
 
 fn too_much() -> ExpandError {
-    ExpandError { message: "the pattern of a substitution is too much work for so long a value".to_owned() }
+    ExpandError::new("the pattern of a substitution is too much work for so long a value").help("write it with fewer `*`")
 }

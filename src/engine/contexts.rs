@@ -76,6 +76,6 @@ impl Contexts {
 fn directory(store: &Store, dir: &Path, dockerfile: Option<&Path>, name: &str) -> Result<Known, Error> {
     let ignore = context::ignore_patterns(dir, dockerfile)?;
     let stats = Arc::new(Stats::load(store, dir)?);
-    let context = Context::open(dir, ignore)?.called(name).remembering(Arc::clone(&stats));
+    let context = Context::open(dir, ignore.patterns)?.called(name).ignoring_by(ignore.file).remembering(Arc::clone(&stats));
     Ok(Known(Opening::Directory(Arc::new(context)), Some(stats)))
 }

@@ -83,7 +83,7 @@ fn make(site: &Site<'_>, at: At<'_>, before: &Snapshot, run: &Run, selected: &[m
         .cancelled()
         .try_clone_to_owned()
         .map_err(|error| Error::new(Kind::Environment, "cannot duplicate the lifeline").because(&error))?;
-    let finished = sandbox::run(spec, &cancel, &mut output).map_err(|error| fault::at(error, at.step, "", "needed for this step"))?;
+    let finished = sandbox::run(spec, &cancel, &mut output).map_err(|error| not_started(error, at, run))?;
     drop(held);
     verdict(at, finished.status)?;
     keep(site, &chain, &dirs, &finished.stubs)
@@ -156,6 +156,20 @@ fn hosts(site: &Site<'_>, run: &Run) -> Vec<u8> {
     text
 }
 
+/// The error of a step whose sandbox or program could not be started.
+fn not_started(error: sandbox::InitError, at: At<'_>, run: &Run) -> Error {
+    let mut error = Error::from(error);
+    if error.kind == Kind::Step && error.help.is_none() {
+        let program = run.argv.first().map(String::as_str).unwrap_or_default();
+        error.help = Some(if program == "/bin/sh" {
+            "the image has no shell: begin with one that has, or write `RUN [\"/program\"]`".to_owned()
+        } else {
+            format!("check that the image has `{program}` and, if it is a script, the interpreter that its first line names")
+        });
+    }
+    fault::at(error, at.step, "", "needed for this step")
+}
+
 /// The error of a step that did not end well.
 fn verdict(at: At<'_>, status: Status) -> Result<(), Error> {
     let (what, help) = match status {
@@ -169,9 +183,9 @@ fn verdict(at: At<'_>, status: Status) -> Result<(), Error> {
             "exit code: 126".to_owned(),
             Some("the command was found and could not be executed: check its mode (`chmod +x`) and its first line"),
         ),
-        Status::Exited(code) => (format!("exit code: {code}"), None),
+        Status::Exited(code) => (format!("exit code: {code}"), Some("what it printed stands above")),
         Status::Signalled(9) => ("killed by signal 9".to_owned(), Some("something killed it: often the kernel, when memory is short")),
-        Status::Signalled(signal) => (format!("killed by signal {signal}"), None),
+        Status::Signalled(signal) => (format!("killed by signal {signal}"), Some("what it printed stands above")),
     };
     let mut place =
         Diagnostic::error(format!("`{}` did not complete successfully: {what}", at.step.shown), at.step.span).label("this step failed");

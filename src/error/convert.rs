@@ -107,7 +107,7 @@ impl From<rootfs::Error> for Error {
             rootfs::Error::Layer(error) => Self::from(error),
             rootfs::Error::Path(error) => Self::from(error),
             other @ (rootfs::Error::Missing(_)
-            | rootfs::Error::Refused(_)
+            | rootfs::Error::Refused { .. }
             | rootfs::Error::Unresolved(_)
             | rootfs::Error::NeedsTrees { .. }
             | rootfs::Error::Name(_)

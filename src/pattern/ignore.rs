@@ -8,8 +8,13 @@ use super::glob::{Code, Glob, Item, SLASH, codes};
 
 /// The patterns that the text of an ignore file holds, cleaned, `!` in front where it stood.
 pub fn read_ignorefile(text: &[u8]) -> Vec<Vec<u8>> {
+    read_lines(text).map(|(_, pattern)| pattern).collect()
+}
+
+/// The same, each with its line, from 1.
+pub(super) fn read_lines(text: &[u8]) -> impl Iterator<Item = (usize, Vec<u8>)> {
     let text = text.strip_prefix("\u{feff}".as_bytes()).unwrap_or(text);
-    text.split(|byte| *byte == b'\n').filter_map(read_line).collect()
+    text.split(|byte| *byte == b'\n').enumerate().filter_map(|(index, line)| Some((index + 1, read_line(line)?)))
 }
 
 fn read_line(line: &[u8]) -> Option<Vec<u8>> {

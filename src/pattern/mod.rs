@@ -18,11 +18,22 @@ pub use ignore::read_ignorefile;
 pub struct BadPattern {
     /// As it was written.
     pub pattern: String,
+    /// The line of the ignore file, from 1.
+    pub line: Option<usize>,
+}
+
+/// A pattern of an ignore file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rule {
+    /// As it holds: cleaned, `!` in front where it stood.
+    pub pattern: String,
+    /// Its line, from 1.
+    pub line: usize,
 }
 
 impl BadPattern {
     fn new(pattern: &[u8]) -> Self {
-        Self { pattern: String::from_utf8_lossy(pattern).into_owned() }
+        Self { pattern: String::from_utf8_lossy(pattern).into_owned(), line: None }
     }
 }
 
@@ -37,25 +48,38 @@ pub fn matches(pattern: &[u8], name: &[u8]) -> Result<bool, BadPattern> {
 #[derive(Debug, Clone, Default)]
 pub struct PatternList {
     patterns: Vec<ignore::Pattern>,
+    /// Of an ignore file: what each of them is and where.
+    rules: Vec<Rule>,
 }
 
 impl PatternList {
     /// Reads the text of a `.dockerignore` and compiles it.
     pub fn parse_ignorefile(text: &[u8]) -> Result<Self, BadPattern> {
-        Self::from_bytes(read_ignorefile(text).iter().map(Vec::as_slice))
+        let mut list = Self::default();
+        for (line, text) in ignore::read_lines(text) {
+            let at = |error: BadPattern| BadPattern { line: Some(line), ..error };
+            if list.push(&text).map_err(at)? {
+                list.rules.push(Rule { pattern: String::from_utf8_lossy(&text).into_owned(), line });
+            }
+        }
+        Ok(list)
     }
 
     /// Compiles patterns in order (as `--exclude` gives them).
     pub fn compile(patterns: &[String]) -> Result<Self, BadPattern> {
-        Self::from_bytes(patterns.iter().map(String::as_bytes))
+        let mut list = Self::default();
+        for text in patterns {
+            let _blank: bool = list.push(text.as_bytes())?;
+        }
+        Ok(list)
     }
 
-    fn from_bytes<'p>(texts: impl Iterator<Item = &'p [u8]>) -> Result<Self, BadPattern> {
-        let mut patterns = Vec::new();
-        for text in texts {
-            patterns.extend(ignore::Pattern::compile(text).map_err(|()| BadPattern::new(text))?);
-        }
-        Ok(Self { patterns })
+    /// False: it was blank.
+    fn push(&mut self, text: &[u8]) -> Result<bool, BadPattern> {
+        let compiled = ignore::Pattern::compile(text).map_err(|()| BadPattern::new(text))?;
+        let is_one = compiled.is_some();
+        self.patterns.extend(compiled);
+        Ok(is_one)
     }
 
     /// Is there no pattern at all?
@@ -65,10 +89,19 @@ impl PatternList {
 
     /// Is the slash-separated relative path matched, itself or by a parent?
     pub fn excludes(&self, path: &[u8]) -> bool {
+        self.decisive(path).and_then(|at| self.patterns.get(at)).is_some_and(|pattern| !pattern.exception)
+    }
+
+    /// The rule of the ignore file that excludes the path.
+    pub fn rule(&self, path: &[u8]) -> Option<&Rule> {
+        let at = self.decisive(path)?;
+        self.rules.get(at).filter(|_| self.patterns.get(at).is_some_and(|pattern| !pattern.exception))
+    }
+
+    /// The number of the pattern that decides.
+    fn decisive(&self, path: &[u8]) -> Option<usize> {
         // The last match wins, so the first one from behind decides.
-        let decides = |matches: &dyn Fn(&ignore::Pattern) -> bool| {
-            self.patterns.iter().rev().find(|pattern| matches(pattern)).is_some_and(|pattern| !pattern.exception)
-        };
+        let decides = |matches: &dyn Fn(&ignore::Pattern) -> bool| self.patterns.iter().rposition(matches);
         let codes = glob::codes(path);
         if !path.split(|byte| *byte == b'/').any(|part| matches!(part, b"" | b"." | b"..")) {
             return decides(&|pattern| pattern.matches(&codes));

@@ -137,15 +137,22 @@ impl Evaluator<'_, '_> {
             }
         }
         self.note_values(texts.iter().map(|(_, text)| text.as_str()));
+        if let Some((word, text)) = texts.iter().find(|(_, text)| text.starts_with('#')) {
+            let error = command.error(format!("`{text}` cannot be exposed"), word.span).label("this is not a comment");
+            return self.error(error.help("a comment needs a line of its own"));
+        }
         let mut ports = Vec::new();
         for (word, text) in texts {
             match expose::ports(&text) {
                 Ok(more) if self.current.ports + ports.len() + more.len() <= PORTS => ports.extend(more),
                 Ok(_) => {
                     let error = command.error("this stage exposes more ports than there are", word.span);
-                    return self.error(error.label("too many from here on"));
+                    return self.error(error.label("too many from here on").help("expose those that the program listens on"));
                 }
-                Err(reason) => self.error(command.error(format!("`{text}` cannot be exposed"), word.span).label(reason)),
+                Err(reason) => {
+                    let error = command.error(format!("`{text}` cannot be exposed"), word.span).label(reason);
+                    self.error(error.help("write a port like `8080`, `53/udp` or `7000-7010`"));
+                }
             }
         }
         self.current.ports += ports.len();
@@ -192,7 +199,7 @@ impl Evaluator<'_, '_> {
             let bare = bare.strip_prefix("SIG").unwrap_or(&bare);
             return self.error(match closest(bare, signal::names()) {
                 Some(meant) => error.help(format!("did you mean `SIG{meant}`?")),
-                None => error,
+                None => error.help("write a name like `SIGTERM` or `SIGRTMIN+3`, or a number"),
             });
         }
         self.metadata(command, format!("STOPSIGNAL {name}"));
@@ -213,7 +220,8 @@ impl Evaluator<'_, '_> {
             match self.expand(command, word) {
                 Some(volume) if volume.is_empty() => {
                     let error = command.error("a volume's path is empty", word.span);
-                    self.error(error.label(if word.text.contains('$') { "expands to nothing" } else { "no path" }));
+                    let error = error.label(if word.text.contains('$') { "expands to nothing" } else { "no path" });
+                    self.error(error.help("give its variable a value, or leave it out"));
                 }
                 Some(volume) => volumes.push(volume),
                 None => {}

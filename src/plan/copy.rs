@@ -65,7 +65,8 @@ impl Evaluator<'_, '_> {
         match chmod::parse(text) {
             Ok(bits) => Ok(Some(bits)),
             Err(reason) => {
-                self.error(command.error(format!("invalid chmod parameter `{text}`"), word.span).label(reason));
+                let error = command.error(format!("invalid chmod parameter `{text}`"), word.span).label(reason);
+                self.error(error.help("write octal digits, `--chmod=0644`, or a change, `--chmod=u=rwX,go=rX`"));
                 Err(Reported)
             }
         }
@@ -118,7 +119,8 @@ impl Evaluator<'_, '_> {
                 if let (Some(flag), Some(asked)) = (flag, address.keep_git_dir)
                     && flag != asked
                 {
-                    self.error(command.error("`--keep-git-dir` and the URL's `keep-git-dir` contradict each other", word.span));
+                    let error = command.error("`--keep-git-dir` and the URL's `keep-git-dir` contradict each other", word.span);
+                    self.error(error.label("says the opposite").help("remove one of the two"));
                     return None;
                 }
                 CopySource::Git(address.with_git_dir(flag))
@@ -147,14 +149,24 @@ impl Evaluator<'_, '_> {
             [_] => "only what is fetched over http or git has one".to_owned(),
             _ => "it holds for one source, not for several".to_owned(),
         };
-        self.error(command.error(format!("the checksum `{wanted}` cannot be used"), word.span).label(problem));
+        let help = match sources {
+            [(CopySource::Http { .. }, _)] => "give the 64 digits that `sha256sum` prints for the file: `--checksum=sha256:…`",
+            [(CopySource::Git(_), _)] => "remove one of the two",
+            [_] => "leave `--checksum` out: the file is in the context, and its digest in the step's key",
+            _ => "write an ADD of its own for each",
+        };
+        self.error(command.error(format!("the checksum `{wanted}` cannot be used"), word.span).label(problem).help(help));
         None
     }
 
     fn inline(&mut self, command: &Directed<'_>, heredoc: &Heredoc) -> Option<(CopySource, String)> {
         if !is_plain_name(&heredoc.name) {
             let error = command.error(format!("a file cannot be called `{}`", heredoc.name), command.instruction.span);
-            self.error(error.label("the delimiter of a heredoc is the name of its file"));
+            self.error(
+                error
+                    .label("the delimiter of a heredoc is the name of its file")
+                    .help("take a plain name, and put the directory into the destination"),
+            );
             return None;
         }
         let body = if heredoc.chomp { chomp(&heredoc.content) } else { heredoc.content.clone() };

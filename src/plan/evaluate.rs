@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     diag::{Diagnostic, Span},
-    dockerfile::{Command, Escape, Instruction, Mode, Word},
+    dockerfile::{Command, Escape, ExpandError, Instruction, Mode, Word},
     oci::{Config, ImageConfig, Platform, RootFs},
 };
 
@@ -307,9 +307,9 @@ impl Evaluator<'_, '_> {
     }
 
     /// Reports a word whose variables cannot be expanded.
-    pub(super) fn cannot_expand(&mut self, command: &Directed<'_>, word: &Word, message: String) {
+    pub(super) fn cannot_expand(&mut self, command: &Directed<'_>, word: &Word, error: ExpandError) {
         let placed = Word { text: word.text.clone(), span: command.span(word.span) };
-        self.report.error(command.explain(cannot_expand(&placed, message)));
+        self.report.error(command.explain(cannot_expand(&placed, error)));
     }
 
     /// The value of a word that need not be there; a blank one is as good as none.

@@ -159,7 +159,8 @@ impl<'a> Graph<'a> {
                 return From::Broken;
             }
             Ok(expanded) if expanded.text.len() > NAME_BYTES => {
-                report.error(Diagnostic::error("the base name is too long", ast.base.span).label("longer than any image's name"));
+                let error = Diagnostic::error("the base name is too long", ast.base.span).label("longer than any image's name");
+                report.error(error.help("look at the values of its variables"));
                 return From::Broken;
             }
             Ok(expanded) => expanded.text,
@@ -192,7 +193,7 @@ impl<'a> Graph<'a> {
         let contexts = self.request.contexts.iter().map(String::as_str);
         Some(match closest(name, self.stage_names().into_iter().chain(contexts)) {
             Some(meant) => diagnostic.help(format!("did you mean `{meant}`?")),
-            None => diagnostic,
+            None => diagnostic.help("an image is called `[registry/]name[:tag]`, in lower case"),
         })
     }
 
@@ -231,7 +232,8 @@ impl<'a> Graph<'a> {
             Ok(index) if index < self.nodes.len() => Source::Stage(index),
             _ => {
                 let error = directed.error(format!("there is no stage {number}"), from.span).label("not found");
-                report.error(error.note(format!("stages are counted from 0, the last is {}", self.nodes.len() - 1)));
+                let error = error.note(format!("stages are counted from 0, the last is {}", self.nodes.len() - 1));
+                report.error(error.help("give the stage a name, `FROM … AS name`, and write `--from=name`"));
                 Source::Broken
             }
         }
@@ -266,7 +268,8 @@ impl<'a> Graph<'a> {
     pub(super) fn target(&self, wanted: Option<&str>, report: &mut Report) -> Option<usize> {
         let Some(wanted) = wanted else {
             if self.nodes.is_empty() {
-                report.error(Diagnostic { labels: Vec::new(), ..Diagnostic::error("the file has no stage to build", Span::default()) });
+                let error = Diagnostic::error("the file has no stage to build", Span::default()).help("begin one with `FROM`");
+                report.error(Diagnostic { labels: Vec::new(), ..error });
             }
             return self.nodes.len().checked_sub(1);
         };
@@ -279,10 +282,10 @@ impl<'a> Graph<'a> {
             if !names.is_empty() {
                 diagnostic = diagnostic.note(format!("the file has the stages `{}`", names.join("`, `")));
             }
-            if let Some(meant) = closest(wanted, names) {
-                diagnostic = diagnostic.help(format!("did you mean `{meant}`?"));
-            }
-            report.error(diagnostic);
+            report.error(match closest(wanted, names) {
+                Some(meant) => diagnostic.help(format!("did you mean `{meant}`?")),
+                None => diagnostic.help(format!("give a stage's name, or its number: they are counted from 0 to {}", self.nodes.len() - 1)),
+            });
             None
         })
     }
@@ -333,7 +336,8 @@ impl<'a> Graph<'a> {
 pub(super) fn not_yet(command: &Directed<'_>, graph: &Graph<'_>, (stage, needed): (usize, usize), place: Span) -> Diagnostic {
     let name = graph.name(needed);
     if stage == needed {
-        return command.error(format!("stage `{name}` refers to itself"), place).label("this stage is not finished here");
+        let error = command.error(format!("stage `{name}` refers to itself"), place).label("this stage is not finished here");
+        return error.help("its files are here already: use `RUN cp`, or name an earlier stage");
     }
     let error = command.error(format!("stage `{name}` is defined after it is used"), place).label("not built yet");
     let error = match graph.nodes.get(needed) {
@@ -400,7 +404,9 @@ fn platform(word: &Word, escape: Escape, globals: &Globals, report: &mut Report)
         Err(_) if expanded.text.is_empty() => {
             Diagnostic::error(format!("the platform `{}` is blank", word.text), word.span).label("expands to nothing")
         }
-        Err(error) => Diagnostic::error(error.to_string(), word.span),
+        Err(error) => {
+            Diagnostic::error(error.to_string(), word.span).label("not one").help("write it like `linux/amd64` or `linux/arm/v7`")
+        }
     };
     let meant = expanded.unset.first().and_then(|name| closest(name, globals.scope.names()));
     report.error(match meant {

@@ -6,7 +6,7 @@ use super::{
     Mount, Origin,
     paths::{base, clean, join, rooted},
 };
-use crate::dockerfile::{self, MountKind};
+use crate::dockerfile::{self, ExpandError, MountKind};
 
 /// `from=` of an unexpanded value; of two the last.
 pub(super) fn from_of(text: &str) -> Option<String> {
@@ -16,7 +16,7 @@ pub(super) fn from_of(text: &str) -> Option<String> {
 }
 
 /// Expands the value of each field. A value may hold a comma then, so the text is written anew.
-pub(super) fn expanded(text: &str, expand: &dyn Fn(&str) -> Result<String, String>) -> Result<String, String> {
+pub(super) fn expanded(text: &str, expand: &dyn Fn(&str) -> Result<String, ExpandError>) -> Result<String, ExpandError> {
     let mut written = Vec::new();
     for field in fields(text)? {
         written.push(quoted(&match field.split_once('=') {
@@ -92,7 +92,7 @@ pub(super) struct Place<'a> {
 }
 
 /// Fills in the defaults; `Err` says what is wrong.
-pub(super) fn complete(mount: &dockerfile::Mount, place: Place<'_>) -> Result<Mount, String> {
+pub(super) fn complete(mount: &dockerfile::Mount, place: Place<'_>) -> Result<Mount, ExpandError> {
     let mut complete = Mount {
         kind: mount.kind,
         target: String::new(),
@@ -130,21 +130,26 @@ pub(super) fn complete(mount: &dockerfile::Mount, place: Place<'_>) -> Result<Mo
             complete.from = Origin::Scratch;
             "/".clone_into(&mut complete.source);
             let size = mount.size.filter(|size| *size != 0).map(u64::try_from).transpose();
-            complete.size = size.map_err(|_negative| "the size of a tmpfs is not negative".to_owned())?;
+            complete.size =
+                size.map_err(|_negative| ExpandError::new("the size of a tmpfs is not negative").help("write it without the sign"))?;
         }
         MountKind::Secret => return secret(complete, mount, &target, place.dir),
         MountKind::Ssh => return ssh(complete, mount, &target, place.dir, place.sockets),
     }
     complete.target = below(place.dir, &target);
-    if complete.target == "/" { Err(format!("the mount's target is `/`, given as `{target}`")) } else { Ok(complete) }
+    match (complete.target.as_str(), target.as_str()) {
+        ("/", "") => Err(ExpandError::new("this mount has no target").help("add `target=/path`")),
+        ("/", _) => Err(ExpandError::new("the mount's target is `/`").help("mount it below the root: `target=/path`")),
+        _ => Ok(complete),
+    }
 }
 
-fn secret(complete: Mount, mount: &dockerfile::Mount, target: &str, dir: &str) -> Result<Mount, String> {
+fn secret(complete: Mount, mount: &dockerfile::Mount, target: &str, dir: &str) -> Result<Mount, ExpandError> {
     let named = mount.source.clone().filter(|source| !source.is_empty()).unwrap_or(complete.id);
     let id = match (named.is_empty(), target.is_empty()) {
         (false, _) => named,
         (true, false) => base(target).to_owned(),
-        (true, true) => return Err("a secret mount needs an id or a target".to_owned()),
+        (true, true) => return Err(ExpandError::new("a secret mount needs an id or a target").help("add `id=NAME`")),
     };
     let target = match (target.is_empty(), &mount.env) {
         (false, _) => below(dir, target),
@@ -153,14 +158,14 @@ fn secret(complete: Mount, mount: &dockerfile::Mount, target: &str, dir: &str) -
     };
     let env = mount.env.clone().map(|name| if name.is_empty() { id.clone() } else { name });
     if let Some(name) = env.as_ref().filter(|name| name.contains(['=', '\0'])) {
-        return Err(format!("`{name}` is not the name of a variable"));
+        return Err(ExpandError::new(format!("`{name}` is not the name of a variable")).help("write `env=NAME`"));
     }
     Ok(Mount { id, target, env, from: Origin::Scratch, source: "/".to_owned(), ..complete })
 }
 
-fn ssh(complete: Mount, mount: &dockerfile::Mount, target: &str, dir: &str, sockets: usize) -> Result<Mount, String> {
+fn ssh(complete: Mount, mount: &dockerfile::Mount, target: &str, dir: &str, sockets: usize) -> Result<Mount, ExpandError> {
     if mount.source.as_deref().is_some_and(|source| !source.is_empty()) {
-        return Err("an ssh mount has no source".to_owned());
+        return Err(ExpandError::new("an ssh mount has no source").help("remove it; `id=NAME` says which key or agent"));
     }
     let id = if complete.id.is_empty() { "default".to_owned() } else { complete.id };
     let target = if target.is_empty() { format!("/run/buildkit/ssh_agent.{sockets}") } else { below(dir, target) };
@@ -172,8 +177,8 @@ fn below(dir: &str, path: &str) -> String {
     if path.starts_with('/') { rooted(path) } else { rooted(&join(dir, path)) }
 }
 
-fn id(id: Option<u64>) -> Result<Option<u32>, String> {
-    id.map(u32::try_from).transpose().map_err(|_large| "a user or group id has 32 bits".to_owned())
+fn id(id: Option<u64>) -> Result<Option<u32>, ExpandError> {
+    id.map(u32::try_from).transpose().map_err(|_large| ExpandError::new("a user or group id has 32 bits").help("write a smaller number"))
 }
 
 #[cfg(test)]

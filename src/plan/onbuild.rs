@@ -37,7 +37,8 @@ pub(super) fn triggers<'a>(graph: &Graph<'a>, node: &Node<'a>, start: &Beginning
             Err(reason) => {
                 let error =
                     Diagnostic::error(format!("the ONBUILD trigger `{}` of `{owner}` cannot run", trigger.expression), node.ast.span);
-                report.error(error.label("its triggers run after this line").note(reason));
+                let error = error.label("its triggers run after this line").note(reason);
+                report.error(error.help("use another image, or make that one again without this trigger"));
             }
         }
     }

@@ -87,7 +87,9 @@ impl Report {
         self.bytes = self.bytes.saturating_add(bytes);
         if fitted && self.bytes > PLAN_BYTES {
             let diagnostic = Diagnostic::error("the variables and history of this build are larger than 256 MiB", span);
-            self.error(diagnostic.label("too much from here on"));
+            self.error(
+                diagnostic.label("too much from here on").help("look for a variable that holds itself twice: it doubles with each line"),
+            );
         }
         !self.is_exhausted()
     }

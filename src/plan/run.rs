@@ -57,7 +57,8 @@ impl Evaluator<'_, '_> {
         let values = env.iter().chain(&proxy).map(|(_, value)| value).chain(&program).chain([&cwd, &user]);
         if values.into_iter().any(|value| value.contains('\0')) {
             let error = command.error("no process can be given a NUL byte", command.instruction.span);
-            return self.error(error.label("its command or a variable holds one"));
+            return self
+                .error(error.label("its command or a variable holds one").help("look for it in the values of `--build-arg` and ENV"));
         }
         let hostname = self.evaluation.request.hostname().to_owned();
         let action = Run { argv: program, env, args, proxy, cwd, user, network, hostname, files, mounts, security, devices };
@@ -74,7 +75,8 @@ impl Evaluator<'_, '_> {
     fn program(&mut self, command: &Directed<'_>, run: &dockerfile::Run) -> Option<(Vec<String>, Vec<InlineFile>)> {
         let text = match &run.line {
             CommandLine::Exec(argv, span) if argv.is_empty() => {
-                self.error(command.error("RUN has nothing to run", *span).label("no command"));
+                let error = command.error("RUN has nothing to run", *span).label("no command");
+                self.error(error.help("write the command into the array, or leave the line out"));
                 return None;
             }
             CommandLine::Exec(argv, _) => return Some((argv.clone(), Vec::new())),
@@ -101,7 +103,7 @@ impl Evaluator<'_, '_> {
     fn script(&mut self, command: &Directed<'_>, heredoc: &Heredoc, data: String) -> Option<(Vec<String>, Vec<InlineFile>)> {
         if !is_plain_name(&heredoc.name) {
             let error = command.error(format!("a file cannot be called `{}`", heredoc.name), command.instruction.span);
-            self.error(error.label("the delimiter of a heredoc is the name of its file"));
+            self.error(error.label("the delimiter of a heredoc is the name of its file").help("take another word: `<<EOF`"));
             return None;
         }
         let name = format!("{PIPES}/{}", heredoc.name);
@@ -131,14 +133,15 @@ impl Evaluator<'_, '_> {
         };
         let dir = self.current.own.config.config.working_dir.clone();
         let namespace = self.evaluation.request.build_args.get("BUILDKIT_CACHE_MOUNT_NS").map(String::as_str);
-        let read = mounts::expanded(&word.text, &expand).and_then(|text| parse_mount(&text).map_err(|error| error.message));
+        let read = mounts::expanded(&word.text, &expand).and_then(|text| parse_mount(&text));
         self.note_unset(unset.into_inner());
         let mount = read.and_then(|mount| match from {
             Some(from) => mounts::complete(&mount, Place { dir: &dir, from, namespace: namespace.unwrap_or_default(), sockets }).map(Some),
             None => Ok(None),
         });
         mount.unwrap_or_else(|reason| {
-            self.error(command.error(reason, word.span).label("this mount cannot be made"));
+            let error = command.error(reason.message, word.span).label("this mount cannot be made");
+            self.error(Diagnostic { help: reason.help, ..error });
             None
         })
     }
@@ -176,7 +179,10 @@ impl Evaluator<'_, '_> {
         for (word, device) in devices {
             match device {
                 Ok(device) => read.push(device),
-                Err(reason) => self.error(command.error(format!("the device `{}` cannot be used", word.text), word.span).label(reason)),
+                Err(reason) => {
+                    let error = command.error(format!("the device `{}` cannot be used", word.text), word.span).label(reason);
+                    self.error(error.help("write `--device=vendor.com/class=name`, perhaps with `,required`"));
+                }
             }
         }
         (read.len() == words.len()).then_some(read)

@@ -11,8 +11,8 @@ use std::{
 
 use super::{Report, Request, history};
 use crate::{
-    diag::Diagnostic,
-    dockerfile::{self, ArgDeclaration, Command, Dockerfile, Escape, Expanded, Mode, Word},
+    diag::{Diagnostic, closest},
+    dockerfile::{self, ArgDeclaration, Command, Dockerfile, Escape, ExpandError, Expanded, Mode, Word},
     oci::Platform,
 };
 
@@ -78,19 +78,30 @@ impl Scope {
     }
 
     /// Expands a text; `Err` holds what is wrong.
-    pub(super) fn expand(&self, text: &str, escape: Escape, mode: Mode) -> Result<Expanded, String> {
+    pub(super) fn expand(&self, text: &str, escape: Escape, mode: Mode) -> Result<Expanded, ExpandError> {
         let budget = Budget::default();
         let expanded = dockerfile::expand(text, escape.0, mode, &|name| budget.spend(self.value(name)));
         budget.check()?;
-        expanded.map_err(|error| error.message)
+        expanded.map_err(|error| self.explained(error))
     }
 
     /// Expands and splits a text; `Err` holds what is wrong.
-    pub(super) fn expand_words(&self, text: &str, escape: Escape) -> Result<Vec<String>, String> {
+    pub(super) fn expand_words(&self, text: &str, escape: Escape) -> Result<Vec<String>, ExpandError> {
         let budget = Budget::default();
         let words = dockerfile::expand_words(text, escape.0, Mode::default(), &|name| budget.spend(self.value(name)));
         budget.check()?;
-        words.map_err(|error| error.message)
+        words.map_err(|error| self.explained(error))
+    }
+
+    /// Names the variable that was probably meant.
+    fn explained(&self, error: ExpandError) -> ExpandError {
+        match error.unset.as_deref().and_then(|name| closest(name, self.names())) {
+            Some(meant) => {
+                let help = format!("did you mean `${{{meant}}}`?");
+                error.help(help)
+            }
+            None => error,
+        }
     }
 }
 
@@ -144,7 +155,7 @@ impl Budget {
     }
 
     fn check(&self) -> Result<(), String> {
-        if self.spent.get() > EXPANSION_BYTES { Err("the values of its variables are larger than 4 MiB".into()) } else { Ok(()) }
+        if self.spent.get() > EXPANSION_BYTES { Err("the values of its variables are larger than 4 MiB".to_owned()) } else { Ok(()) }
     }
 }
 
@@ -222,10 +233,12 @@ fn default_bases(file: &Dockerfile, mut scope: Scope) -> Vec<String> {
 }
 
 /// An error in a word's variables. The lexer's words repeat the word, which the excerpt shows already.
-pub(super) fn cannot_expand(word: &Word, message: String) -> Diagnostic {
+pub(super) fn cannot_expand(word: &Word, error: ExpandError) -> Diagnostic {
     let repeated = format!("failed to process {}: ", history::quote(&word.text));
-    let headline = message.strip_prefix(&repeated).map(str::to_owned).unwrap_or(message);
-    Diagnostic::error(headline, word.span).label("cannot be expanded")
+    let ended = error.message.contains("unsupported modifier (\u{fffd})");
+    let error = if ended { ExpandError { message: "a substitution is not closed".to_owned(), ..error } } else { error };
+    let headline = error.message.strip_prefix(&repeated).map(str::to_owned).unwrap_or(error.message);
+    Diagnostic { help: error.help, ..Diagnostic::error(headline, word.span).label("cannot be expanded") }
 }
 
 /// Names that are set in the global scope although no ARG declares them.

@@ -8,20 +8,45 @@
 
 use std::sync::Arc;
 
-use crate::tree::{Chain, TreePath};
+use crate::{
+    diag::closest,
+    tree::{Chain, TreePath},
+};
 
 /// A name that the image does not know.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unknown {
     /// No such user.
-    #[error("no user `{0}` in the image's /etc/passwd")]
-    User(String),
+    #[error("no user `{name}` in the image's /etc/passwd")]
+    User {
+        /// As written.
+        name: String,
+        /// One that is there and has nearly that name.
+        near: Option<String>,
+    },
     /// No such group.
-    #[error("no group `{0}` in the image's /etc/group")]
-    Group(String),
+    #[error("no group `{name}` in the image's /etc/group")]
+    Group {
+        /// As written.
+        name: String,
+        /// One that is there and has nearly that name.
+        near: Option<String>,
+    },
     /// A number that is no id.
     #[error("`{0}` is not an id: ids are from 0 to 4294967294")]
     Id(String),
+}
+
+impl Unknown {
+    /// One thing to do.
+    pub fn help(&self) -> String {
+        match self {
+            Self::User { near: Some(near), .. } | Self::Group { near: Some(near), .. } => format!("did you mean `{near}`?"),
+            Self::User { name, .. } => format!("add it in a step before (`RUN adduser -D {name}` or `useradd {name}`), or give its number"),
+            Self::Group { name, .. } => format!("add it in a step before (`RUN addgroup {name}` or `groupadd {name}`), or give its number"),
+            Self::Id(_) => "give a name or a smaller number".to_owned(),
+        }
+    }
 }
 
 /// Who a step runs as.
@@ -128,12 +153,14 @@ impl Accounts {
     }
 
     fn user(&self, name: &str) -> Result<User<'_>, Unknown> {
-        self.users().find(|line| line.name == name.as_bytes()).ok_or_else(|| Unknown::User(name.to_owned()))
+        let found = self.users().find(|line| line.name == name.as_bytes());
+        found.ok_or_else(|| Unknown::User { name: name.to_owned(), near: near(name, self.users().map(|line| line.name)) })
     }
 
     fn group(&self, name: &str) -> Result<u32, Unknown> {
         let found = self.groups().find(|line| line.name == name.as_bytes());
-        found.map(|line| line.gid).ok_or_else(|| Unknown::Group(name.to_owned()))
+        let unknown = || Unknown::Group { name: name.to_owned(), near: near(name, self.groups().map(|line| line.name)) };
+        found.map(|line| line.gid).ok_or_else(unknown)
     }
 
     /// The primary group, as containerd has it in the list too, and those that name the member.
@@ -166,6 +193,13 @@ impl Accounts {
             Some(Group { name, gid, members: fields.next().unwrap_or_default() })
         })
     }
+}
+
+/// How many names are looked at for one that was meant.
+const CANDIDATES: usize = 1000;
+
+fn near<'n>(name: &str, names: impl Iterator<Item = &'n [u8]>) -> Option<String> {
+    closest(name, names.take(CANDIDATES).filter_map(|name| str::from_utf8(name).ok())).map(str::to_owned)
 }
 
 fn lines(file: Option<&[u8]>) -> impl Iterator<Item = &[u8]> {
@@ -248,10 +282,11 @@ mod tests {
 
     #[test]
     fn unknown_names_and_impossible_ids_are_errors() {
-        assert_eq!(accounts().owner("nobodyhere"), Err(Unknown::User("nobodyhere".into())));
-        assert_eq!(accounts().owner("root:nogroup"), Err(Unknown::Group("nogroup".into())));
-        assert_eq!(accounts().account("broken"), Err(Unknown::User("broken".into())));
-        assert_eq!(Accounts::default().owner("root"), Err(Unknown::User("root".into())));
+        let user = |name: &str| Err(Unknown::User { name: name.into(), near: None });
+        assert_eq!(accounts().owner("nobodyhere"), user("nobodyhere"));
+        assert!(matches!(accounts().owner("root:nogroup"), Err(Unknown::Group { name, .. }) if name == "nogroup"));
+        assert!(accounts().account("broken").is_err());
+        assert_eq!(Accounts::default().owner("root"), user("root"));
         assert_eq!(Accounts::default().owner("5:6"), Ok((5, 6)));
         for text in ["4294967295", "99999999999", "-1", "0:-7"] {
             assert!(matches!(accounts().account(text), Err(Unknown::Id(_))), "{text}");

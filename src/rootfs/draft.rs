@@ -185,7 +185,7 @@ impl Draft {
         for at in path.ancestors().iter().chain([path]) {
             match self.look_up(at, over).map(|view| view.kind) {
                 Some(ViewKind::Dir) => {}
-                Some(_) => return Err(Error::Refused(format!("mkdir {at}: not a directory"))),
+                Some(_) => return Err(Error::refused(format!("mkdir {at}: not a directory"), super::place::OCCUPIED)),
                 None => {
                     let meta =
                         Meta { mode: making.mode, uid: making.owner.0, gid: making.owner.1, mtime: making.now, xattrs: Xattrs::new() };

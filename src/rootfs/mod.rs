@@ -101,10 +101,10 @@ pub trait Source: Sync {
     fn attributes(&self, dir: &TreePath) -> Result<Xattrs, Error>;
     /// Where a file's bytes are. `None`: the source knows digests only, and what is selected from it cannot be applied.
     fn content(&self, path: &TreePath) -> Result<Option<Content>, Error>;
-    /// Is something there that an ignore file hides?
-    fn is_ignored(&self, path: &TreePath) -> bool {
+    /// Why what is there cannot be seen, if an ignore file hides it.
+    fn hidden_by(&self, path: &TreePath) -> Option<context::Reason> {
         let _ = path;
-        false
+        None
     }
 }
 
@@ -115,8 +115,13 @@ pub enum Error {
     #[error("{0}")]
     Missing(Box<Missing>),
     /// A destination or a source that cannot be what it should be.
-    #[error("{0}")]
-    Refused(String),
+    #[error("{what}")]
+    Refused {
+        /// What.
+        what: String,
+        /// One thing to do.
+        help: &'static str,
+    },
     /// A path through too many links, or through something that is no directory.
     #[error(transparent)]
     Unresolved(#[from] Unresolved),
@@ -154,7 +159,7 @@ pub struct Missing {
     /// `the build context`, ``stage `build` ``.
     pub of: String,
     /// It is there, but an ignore file excludes it.
-    pub ignored: bool,
+    pub ignored: Option<context::Reason>,
     /// The link whose target is not there, and that target.
     pub link: Option<(String, String)>,
     /// What is there under nearly that name.
@@ -163,8 +168,8 @@ pub struct Missing {
 
 impl fmt::Display for Missing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.ignored {
-            write!(f, "`{}` not found: .dockerignore excludes it from {}", self.path, self.of)
+        if let Some(context::Reason { file, rule }) = &self.ignored {
+            write!(f, "`{}` not found: `{}` on line {} of {file} excludes it from {}", self.path, rule.pattern, rule.line, self.of)
         } else if let Some((link, target)) = &self.link {
             write!(
                 f,
@@ -180,14 +185,41 @@ impl fmt::Display for Missing {
 impl Error {
     /// One thing to do, if there is one.
     pub fn help(&self) -> Option<String> {
-        let Self::Missing(missing) = self else { return None };
-        if missing.ignored {
-            return Some(format!(
-                "take it back in .dockerignore with `!{}`",
-                missing.path.trim_start_matches(['/', '.']).trim_end_matches('/')
-            ));
+        match self {
+            Self::Missing(missing) => Some(missing.help()),
+            Self::Refused { help, .. } => Some((*help).to_owned()),
+            Self::Unresolved(_) => Some("look at the links and files on the way with `RUN ls -l`, or copy to another path".to_owned()),
+            Self::Pattern(_) => {
+                Some("`*`, `?`, `[` and `\\` mean something in a source: for the character itself write `[*]` or `\\[`".to_owned())
+            }
+            Self::Account(unknown) => Some(unknown.help()),
+            Self::NeedsTrees { .. } | Self::Name(_) | Self::Context(_) | Self::Layer(_) | Self::Path(_) => None,
         }
-        missing.near.as_ref().map(|near| format!("did you mean `{near}`?"))
+    }
+
+    /// What cannot be what it should be, and what to do.
+    fn refused(what: impl Into<String>, help: &'static str) -> Self {
+        Self::Refused { what: what.into(), help }
+    }
+}
+
+impl Missing {
+    fn help(&self) -> String {
+        let path = self.path.trim_start_matches(['/', '.']).trim_end_matches('/');
+        if self.ignored.is_some() {
+            return format!("take it back with `!{path}` on a line below that one");
+        }
+        if let Some((_, target)) = &self.link {
+            return format!("copy `{target}` too, or what the link should lead to instead");
+        }
+        match &self.near {
+            Some(near) => format!("did you mean `{near}`?"),
+            None if self.of.contains("context") => {
+                "sources are looked for below the directory that is the context, and nowhere else: check the name and the directory"
+                    .to_owned()
+            }
+            None => format!("look at what is there with `RUN ls`, in the step that should have made `{}`", self.path),
+        }
     }
 }
 
@@ -228,8 +260,8 @@ impl Source for Context {
         Ok(Some(Self::content(self, path)))
     }
 
-    fn is_ignored(&self, path: &TreePath) -> bool {
-        Self::is_ignored(self, path)
+    fn hidden_by(&self, path: &TreePath) -> Option<context::Reason> {
+        Self::hidden_by(self, path)
     }
 }
 

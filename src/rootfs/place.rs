@@ -18,6 +18,9 @@ use super::{
 };
 use crate::tree::{Meta, TreePath};
 
+/// What to do where something else is than is copied.
+pub(super) const OCCUPIED: &str = "copy to another path, or remove what is there in a step before";
+
 /// Where a selection goes, and with which owners and modes.
 #[derive(Debug, Clone, Default)]
 pub struct Placement {
@@ -88,7 +91,7 @@ impl Draft {
         match &item.what {
             Taken::Contents(rows) => {
                 if self.look_up(&at, over).is_some_and(|view| view.kind != ViewKind::Dir) {
-                    return Err(Error::Refused(format!("cannot copy to non-directory: {at}")));
+                    return Err(Error::refused(format!("cannot copy to non-directory: {at}"), OCCUPIED));
                 }
                 self.make_dirs(&at, placement.making(), over)?;
                 for row in rows {
@@ -122,8 +125,8 @@ impl Draft {
             return Ok(at.join(name)?);
         }
         if self.exact.as_ref() == Some(&at) {
-            let help = "it must be a directory and end with `/`";
-            return Err(Error::Refused(format!("several sources cannot go to `{}`: {help}", placement.dest)));
+            let what = format!("several sources cannot go to `{}`, which is no directory", placement.dest);
+            return Err(Error::refused(what, "end the destination with `/`, and it becomes a directory"));
         }
         // A link that leads to nothing may lead to where no directory is.
         self.make_dirs(&at.parent().unwrap_or_default(), placement.making(), over)?;
@@ -149,16 +152,16 @@ impl Draft {
                     self.put_over(there.is_some(), path, placement.meta(row), Put::Dir, over);
                     Ok(())
                 }
-                Some(_) => Err(Error::Refused(format!("cannot copy to non-directory: {path}"))),
+                Some(_) => Err(Error::refused(format!("cannot copy to non-directory: {path}"), OCCUPIED)),
             };
         }
         if there.is_some_and(|view| view.kind == ViewKind::Dir) {
-            return Err(Error::Refused(format!("cannot replace to directory {path} with file")));
+            return Err(Error::refused(format!("cannot replace to directory {path} with file"), OCCUPIED));
         }
         let put = match row.node.clone() {
             Taking::File { size, digest, content: Some(content), .. } => Put::File { size, digest, content, group },
             Taking::File { content: None, .. } => {
-                return Err(Error::Refused(format!("{path}: its source has no files on disk, only an index")));
+                return Err(Error::refused(format!("{path}: its source has no files on disk, only an index"), "build again"));
             }
             Taking::Dir { .. } => Put::Dir,
             Taking::Symlink(target) => Put::Symlink(target),

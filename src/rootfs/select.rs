@@ -84,7 +84,10 @@ impl Walk<'_> {
                 if top.wild {
                     continue;
                 }
-                return Err(Error::Refused(format!("`{}` in {} is not a directory", top.shown, self.source.name())));
+                return Err(Error::refused(
+                    format!("`{}` in {} is not a directory", top.shown, self.source.name()),
+                    "with `--parents`, only a directory can stand before `/./`",
+                ));
             }
             if !wild && !wanted.is_root() && self.source.look_up(&at.join_path(&wanted))?.is_none() {
                 if top.wild {
@@ -219,8 +222,8 @@ impl Walk<'_> {
             }
             Some(_) | None => None,
         };
-        let ignored = link.is_none() && self.source.is_ignored(path);
-        let near = if ignored || link.is_some() { None } else { self.near(path)? };
+        let ignored = if link.is_none() { self.source.hidden_by(path) } else { None };
+        let near = if ignored.is_some() || link.is_some() { None } else { self.near(path)? };
         Ok(Error::Missing(Box::new(Missing { path: text.to_owned(), of: self.source.name(), ignored, link, near })))
     }
 

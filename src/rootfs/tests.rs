@@ -217,8 +217,8 @@ fn a_missing_source_says_what_is_there_instead() {
     assert_eq!(error("nope").to_string(), "`nope` not found in the build context");
     assert_eq!(error("src/mian.rs").help().as_deref(), Some("did you mean `src/main.rs`?"));
     assert_eq!(error("scr/main.rs").help().as_deref(), Some("did you mean `src/main.rs`?"));
-    assert_eq!(error("secret").to_string(), "`secret` not found: .dockerignore excludes it from the build context");
-    assert_eq!(error("./secret").help().as_deref(), Some("take it back in .dockerignore with `!secret`"));
+    assert_eq!(error("secret").to_string(), "`secret` not found: `secret` on line 1 of .dockerignore excludes it from the build context");
+    assert_eq!(error("./secret").help().as_deref(), Some("take it back with `!secret` on a line below that one"));
     assert!(error("dead").to_string().contains("points to `no/where`, which does not exist there"));
 }
 

@@ -9,6 +9,9 @@ use crate::{
     tree::{Chain, ContentDigest, Entry, Found, Kind, TreePath, Xattrs},
 };
 
+/// What to do when an index and the files of its layer do not agree.
+const GONE: &str = "build again: a damaged layer is then made anew";
+
 /// A chain, and one directory per layer.
 #[derive(Debug, Clone)]
 pub struct Tree {
@@ -38,13 +41,13 @@ impl Tree {
         match &self.found(path)?.entry.kind {
             Kind::File { size, content } => Ok((*size, *content)),
             Kind::Dir | Kind::Symlink { .. } | Kind::Char { .. } | Kind::Block { .. } | Kind::Fifo => {
-                Err(Error::Refused(format!("`{path}` in {} is not a regular file", self.name)))
+                Err(Error::refused(format!("`{path}` in {} is not a regular file", self.name), GONE))
             }
         }
     }
 
     fn found(&self, path: &TreePath) -> Result<Found<'_>, Error> {
-        self.chain.look_up(path).ok_or_else(|| Error::Refused(format!("`{path}` is not in {}", self.name)))
+        self.chain.look_up(path).ok_or_else(|| Error::refused(format!("`{path}` is not in {}", self.name), GONE))
     }
 }
 

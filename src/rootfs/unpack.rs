@@ -124,11 +124,12 @@ impl Archive<'_> {
             text.push_str(&next.to_string());
             source = next.source();
         }
-        Error::Refused(text)
+        Error::refused(text, "make the archive again, or copy it as it is with `ADD --unpack=false`")
     }
 
     fn refused(&self, member: &Member, why: &str) -> Error {
-        Error::Refused(format!("`{}` cannot be unpacked: its entry `{}` {why}", self.shown, shown(&member.name)))
+        let what = format!("`{}` cannot be unpacked: its entry `{}` {why}", self.shown, shown(&member.name));
+        Error::refused(what, "make the archive without it, or copy it as it is with `ADD --unpack=false`")
     }
 }
 
@@ -161,7 +162,8 @@ impl Draft {
     /// Unpacks an archive into the destination, which becomes a directory.
     pub(super) fn unpack(&mut self, archive: &Archive<'_>, spool: &Spool, placement: &Placement, over: Over) -> Result<(), Error> {
         if placement.chmod.is_some() {
-            return Err(Error::Refused(format!("--chmod cannot change what the archive `{}` holds", archive.shown)));
+            let what = format!("--chmod cannot change what the archive `{}` holds", archive.shown);
+            return Err(Error::refused(what, "leave `--chmod` out, or copy the archive as it is with `--unpack=false`"));
         }
         let dest = TreePath::clean(placement.dest.as_bytes())?;
         let root = self.resolve(&dest, true, over)?;

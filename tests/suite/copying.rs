@@ -226,7 +226,7 @@ impl Building<'_> {
         Ok(match origin {
             Origin::Context => {
                 let dir = self.dir.join("context");
-                let ignore = context::ignore_patterns(&dir, Some(&self.dockerfile))?;
+                let ignore = context::ignore_patterns(&dir, Some(&self.dockerfile))?.patterns;
                 Box::new(Context::open(&dir, ignore)?)
             }
             Origin::Named(name) => Box::new(Context::open(&self.dir.join("named").join(name), lapstrake::pattern::PatternList::default())?),

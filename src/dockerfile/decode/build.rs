@@ -37,10 +37,12 @@ fn stage_name(word: &Word) -> Result<Word, Rejected> {
         return Ok(Word { text, span: word.span });
     }
     let error = Diagnostic::error(format!("`{}` cannot be the name of a stage", word.text), word.span);
+    let plain = |ch: char| if ch.is_ascii_alphanumeric() || matches!(ch, '-' | '_' | '.') { ch } else { '-' };
+    let plain: String = text.chars().map(plain).collect();
     rejected(if begins {
-        error.label("only letters, digits, `-`, `_` and `.` may stand in it")
+        error.label("only letters, digits, `-`, `_` and `.` may stand in it").help(format!("call it `{plain}`"))
     } else {
-        error.label("a letter must come first")
+        error.label("a letter must come first").help(format!("call it `stage-{}`", plain.trim_start_matches(['-', '_', '.'])))
     })
 }
 
@@ -58,7 +60,7 @@ fn shape(words: &[Word]) -> Diagnostic {
     match words {
         [_, word] if word.text.eq_ignore_ascii_case("as") => error.label("no name follows").help("write the stage's name after `AS`"),
         [_, name] => error.label("unexpected").help(format!("did you mean `AS {}`?", name.text)),
-        _ => error.label("unexpected"),
+        _ => error.label("unexpected").help("write `FROM image` or `FROM image AS name`, and nothing behind it"),
     }
 }
 
@@ -115,7 +117,8 @@ pub(super) fn onbuild(node: &Node) -> Result<Command, Rejected> {
             return rejected(error.help("remove one of the two"));
         }
         inner @ ("FROM" | "MAINTAINER") => {
-            return rejected(Diagnostic::error(format!("{inner} cannot stand under ONBUILD"), sub.keyword.span));
+            let error = Diagnostic::error(format!("{inner} cannot stand under ONBUILD"), sub.keyword.span);
+            return rejected(error.label("not for images made from this one").help("remove the line, or the word ONBUILD"));
         }
         _ => {}
     }

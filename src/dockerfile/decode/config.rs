@@ -57,7 +57,8 @@ pub(super) fn volume(node: &Node) -> Result<Command, Rejected> {
     for word in &node.args {
         let text = word.text.trim();
         if text.is_empty() {
-            return rejected(Diagnostic::error("a VOLUME cannot be an empty path", word.span));
+            let error = Diagnostic::error("a VOLUME cannot be an empty path", word.span).label("no path");
+            return rejected(error.help("write a path, or leave it out"));
         }
         volumes.push(Word { text: text.to_owned(), span: word.span });
     }

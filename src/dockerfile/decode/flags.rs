@@ -70,7 +70,7 @@ impl Flags {
                 "" => Err(missing()),
                 _ => {
                     let error = Diagnostic::error(format!("`{}` is neither `true` nor `false`", value.text), value.span);
-                    Err(Box::new(error.label(format!("the value of `--{name}`"))))
+                    Err(Box::new(error.label(format!("the value of `--{name}`")).help(format!("write `--{name}` alone, or leave it out"))))
                 }
             },
             (Takes::Value | Takes::Values, value) => value.ok_or_else(missing),
@@ -110,8 +110,8 @@ fn unknown(node: &Node, name: &str, span: Span, known: Known) -> Diagnostic {
         return error.help(format!("`--{name}` belongs to {other}"));
     }
     if known.is_empty() {
-        return error.note(format!("{keyword} takes no flags"));
+        return error.note(format!("{keyword} takes no flags")).help("remove it");
     }
     let names: Vec<String> = known.iter().map(|(own, _)| format!("`--{own}`")).collect();
-    error.note(format!("{keyword} knows {}", names.join(", ")))
+    error.note(format!("{keyword} knows {}", names.join(", "))).help("remove it, or take one of these")
 }

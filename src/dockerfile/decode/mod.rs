@@ -191,7 +191,21 @@ fn doc(comments: &[String], name: &str) -> Option<String> {
 /// An instruction that has no arguments where it needs some.
 fn needs(node: &Node, what: &str) -> Diagnostic {
     let keyword = node.keyword.text.to_uppercase();
-    Diagnostic::error(format!("{keyword} needs {what}"), node.keyword.span).label("nothing follows")
+    let error = Diagnostic::error(format!("{keyword} needs {what}"), node.keyword.span).label("nothing follows");
+    let example = match keyword.as_str() {
+        "ARG" => "name=value",
+        "ENV" | "LABEL" => "name=\"value\"",
+        "EXPOSE" => "8080",
+        "HEALTHCHECK" => "CMD wget -q -O /dev/null http://localhost/",
+        "MAINTAINER" => "someone@example.com",
+        "ONBUILD" => "COPY . /src",
+        "STOPSIGNAL" => "SIGTERM",
+        "USER" => "name",
+        "VOLUME" => "/data",
+        "WORKDIR" => "/path",
+        _ => return error,
+    };
+    error.help(format!("write, for example, `{keyword} {example}`"))
 }
 
 /// Where the first word of the arguments stands that looks like a comment.

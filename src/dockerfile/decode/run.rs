@@ -55,7 +55,7 @@ fn one_of(flag: &str, value: Option<&Word>, allowed: &[&'static str]) -> Option<
     let words: Vec<String> = allowed.iter().map(|word| format!("`{word}`")).collect();
     Some(match closest(&value.text, allowed.iter().copied()) {
         Some(near) => error.help(format!("did you mean `{near}`?")),
-        None => error.note(format!("it is one of {}", words.join(", "))),
+        None => error.help(format!("it is one of {}", words.join(", "))),
     })
 }
 
@@ -110,17 +110,22 @@ pub(super) fn healthcheck(node: &Node) -> Result<Command, Rejected> {
     let kind_text = kind.text.to_uppercase();
     if kind_text == "NONE" {
         if let Some(extra) = args.first() {
-            return rejected(Diagnostic::error("HEALTHCHECK NONE takes no arguments", extra.span));
+            let error = Diagnostic::error("HEALTHCHECK NONE takes no arguments", extra.span).label("unexpected");
+            return rejected(error.help("remove what follows, or write `HEALTHCHECK CMD` and the command"));
         }
         return Ok(Command::Healthcheck(check(vec![kind_text])));
     }
     let flags = Flags::read(node, HEALTHCHECK)?;
     if kind_text != "CMD" {
-        let error = Diagnostic::error(format!("HEALTHCHECK has no type `{}`", kind.text), kind.span);
-        return rejected(error.help("write `HEALTHCHECK CMD` and the command, or `HEALTHCHECK NONE`"));
+        let error = Diagnostic::error(format!("HEALTHCHECK has no type `{}`", kind.text), kind.span).label("not known");
+        return rejected(match closest(&kind_text, ["CMD", "NONE"]) {
+            Some(near) => error.help(format!("did you mean `{near}`?")),
+            None => error.help("write `HEALTHCHECK CMD` and the command, or `HEALTHCHECK NONE`"),
+        });
     }
     if args.is_empty() {
-        return rejected(Diagnostic::error("HEALTHCHECK CMD needs a command", kind.span).label("nothing follows"));
+        let error = Diagnostic::error("HEALTHCHECK CMD needs a command", kind.span).label("nothing follows");
+        return rejected(error.help("write the command that tells whether the container is well"));
     }
     let mut test = vec![if node.json { "CMD" } else { "CMD-SHELL" }.to_owned()];
     test.extend(args.iter().map(|word| word.text.clone()));
@@ -146,7 +151,8 @@ fn interval(flags: &Flags, name: &str) -> Result<Duration, Rejected> {
         vec![error.note(words).help(format!("write a number and a unit: `--{name}=30s`"))]
     })?;
     if duration > Duration::ZERO && duration < Duration::from_millis(1) {
-        return rejected(Diagnostic::error(format!("`--{name}` cannot be less than 1ms"), word.span));
+        let error = Diagnostic::error(format!("`--{name}` cannot be less than 1ms"), word.span).label("too short");
+        return rejected(error.help("write `0` for the default, or a longer time"));
     }
     Ok(duration)
 }
@@ -154,8 +160,14 @@ fn interval(flags: &Flags, name: &str) -> Result<Duration, Rejected> {
 fn retries(flags: &Flags) -> Result<i64, Rejected> {
     let Some(word) = flags.word("retries") else { return Ok(0) };
     match word.text.parse::<i32>() {
-        Ok(number) if number < 0 => rejected(Diagnostic::error("`--retries` cannot be negative", word.span)),
+        Ok(number) if number < 0 => {
+            let error = Diagnostic::error("`--retries` cannot be negative", word.span).label("below zero");
+            rejected(error.help("write how often the check may fail; `0` is the default, three times"))
+        }
         Ok(number) => Ok(i64::from(number)),
-        Err(_) => rejected(Diagnostic::error(format!("`--retries` cannot be `{}`", word.text), word.span).label("not a number")),
+        Err(_) => {
+            let error = Diagnostic::error(format!("`--retries` cannot be `{}`", word.text), word.span).label("not a number");
+            rejected(error.help("write how often the check may fail, in digits: `--retries=3`"))
+        }
     }
 }

@@ -10,12 +10,12 @@ use crate::dockerfile::node::Node;
 pub(super) fn instruction(node: &Node, previous: Option<&Node>) -> Diagnostic {
     let keyword = &node.keyword.text;
     if keyword.is_empty() {
-        return Diagnostic::error("this continued line has no instruction", node.span);
+        return Diagnostic::error("this continued line has no instruction", node.span).help("begin it with one, or remove the `\\`");
     }
     let error = Diagnostic::error(format!("there is no instruction `{keyword}`"), node.keyword.span).label("not an instruction");
     match meant(node, previous) {
         Some(help) => error.help(help),
-        None => error,
+        None => error.help(format!("the instructions are {}", INSTRUCTIONS.join(", "))),
     }
 }
 
@@ -28,6 +28,9 @@ fn meant(node: &Node, previous: Option<&Node>) -> Option<String> {
     }
     if let Some((name, _)) = stray_body(node, previous) {
         return Some(format!("{name} takes no heredoc; only RUN, COPY and ADD do"));
+    }
+    if previous.is_some_and(|previous| previous.lines.1 + 1 == node.lines.0 && ends_in_comment(&previous.original)) {
+        return Some("the line above does not continue: its `\\` is not its last character; a comment needs a line of its own".to_owned());
     }
     if keyword.starts_with("//") || keyword.starts_with("/*") || keyword.starts_with("--") || keyword.starts_with(';') {
         return Some("a comment begins with `#`".to_owned());
@@ -52,6 +55,11 @@ fn meant(node: &Node, previous: Option<&Node>) -> Option<String> {
     }
     let continued = previous.is_some_and(|previous| matches!(previous.name().as_str(), "run" | "env" | "label" | "copy" | "cmd"));
     continued.then(|| "if this continues the line above, that line must end with `\\`".to_owned())
+}
+
+/// Does a comment stand behind what was meant as a continuation?
+fn ends_in_comment(line: &str) -> bool {
+    line.rsplit_once(['\\', '`']).is_some_and(|(_, after)| after.starts_with(char::is_whitespace) && after.trim_start().starts_with('#'))
 }
 
 /// Is this the first line of a heredoc where none is read? The keyword above it, and the line that ends the body.
