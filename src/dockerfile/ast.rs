@@ -13,6 +13,21 @@ pub struct Word {
     pub span: Span,
 }
 
+impl Word {
+    /// Where a part of the text stands; the whole word's place where that cannot be told.
+    pub fn span_of(&self, part: &str) -> Span {
+        let is_verbatim = (self.span.end - self.span.start) as usize == self.text.len();
+        let mut found = self.text.match_indices(part);
+        match (found.next(), found.next()) {
+            (Some((at, _)), None) if is_verbatim && !part.is_empty() => {
+                let start = self.span.start as usize + at;
+                Span::new(start, start + part.len())
+            }
+            _ => self.span,
+        }
+    }
+}
+
 /// A whole file.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Dockerfile {

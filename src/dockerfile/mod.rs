@@ -25,7 +25,7 @@ pub use ast::*;
 pub use directive::{check_comment, check_directive};
 pub use expand::{expand, expand_words};
 pub use heredoc::without_tabs;
-pub use mount::{expand_mount, parse_mount};
+pub use mount::{MountError, expand_mount, mount_from, parse_mount, read_mount};
 pub use node::Phase;
 
 /// What a text was read as.

@@ -35,56 +35,91 @@ const KEYS: [&str; 19] = [
     "env",
 ];
 
-fn error<T>(message: impl Into<String>) -> Result<T, ExpandError> {
-    Err(ExpandError::new(message))
+/// The keys that may stand without a value.
+const SWITCHES: [&str; 5] = ["readonly", "ro", "readwrite", "rw", "required"];
+
+/// Why a mount cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct MountError {
+    /// What is wrong.
+    pub message: String,
+    /// The field it is about, as written; `None`: the whole mount.
+    pub field: Option<String>,
+    /// What to do.
+    pub help: Option<String>,
 }
 
-/// A word that is none of those that may stand there.
-fn unknown<T>(message: String, word: &str, candidates: &[&'static str]) -> Result<T, ExpandError> {
-    let help = match closest(word, candidates.iter().copied()) {
+impl MountError {
+    /// About the whole mount.
+    pub fn new(message: impl Into<String>, help: impl Into<String>) -> Self {
+        Self { message: message.into(), field: None, help: Some(help.into()) }
+    }
+
+    /// About a field.
+    fn at(self, field: &str) -> Self {
+        Self { field: Some(field.to_owned()), ..self }
+    }
+}
+
+impl From<ExpandError> for MountError {
+    fn from(error: ExpandError) -> Self {
+        Self { message: error.message, field: None, help: error.help }
+    }
+}
+
+/// `did you mean`, or all there are.
+fn meant(word: &str, known: &[&'static str]) -> String {
+    match closest(word, known.iter().copied()) {
         Some(near) => format!("did you mean `{near}`?"),
-        None => format!("it is one of `{}`", candidates.join("`, `")),
-    };
-    Err(ExpandError::new(message).help(help))
+        None => format!("it is one of {}", ticked(known)),
+    }
 }
 
-/// A value that its key cannot have.
-fn bad_value(key: &str, value: &str) -> ExpandError {
-    let help = match key {
-        "size" => "write a number and perhaps a unit: `size=100m`",
-        "mode" => "write octal digits: `mode=0755`",
-        "uid" | "gid" => "write a number: `uid=1000`",
-        _ => "write `true` or `false`",
-    };
-    ExpandError::new(format!("`{value}` is no value for `{key}`")).help(help)
+fn ticked(words: &[&str]) -> String {
+    words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ")
 }
 
-/// Reads the value of a `--mount` flag whose variables are already expanded, or that has none; `Err` holds
-/// BuildKit's words. A `,` in an expanded value would be read as the end of a field: use [`expand_mount`].
-pub fn parse_mount(text: &str) -> Result<Mount, ExpandError> {
-    read(text, &|value| Ok(value.to_owned()))
+/// Reads the value of a `--mount` flag whose variables are already expanded, or that has none. A `,` in an expanded value
+/// would be read as the end of a field: use [`expand_mount`].
+pub fn parse_mount(text: &str) -> Result<Mount, MountError> {
+    read_mount(text, &|value| Ok(value.to_owned()))
 }
 
 /// Reads the value of a `--mount` flag as it is written and expands each value, as BuildKit does when it runs the
 /// instruction.
-pub fn expand_mount(text: &str, escape: char, look_up: &dyn Fn(&str) -> Option<String>) -> Result<Mount, ExpandError> {
-    read(text, &|value| expand(value, escape, Mode::default(), look_up).map(|expanded| expanded.text))
+pub fn expand_mount(text: &str, escape: char, look_up: &dyn Fn(&str) -> Option<String>) -> Result<Mount, MountError> {
+    read_mount(text, &|value| expand(value, escape, Mode::default(), look_up).map(|expanded| expanded.text))
 }
 
 /// What the decoder already rejects, before any variable is known.
-pub(super) fn check_form(text: &str) -> Result<(), ExpandError> {
+pub(super) fn check_form(text: &str) -> Result<(), MountError> {
     for field in fields(text)? {
         let Some((key, value)) = field.split_once('=') else { continue };
         let variable = value.find('$').is_some_and(|at| at + 1 < value.len());
         if key.eq_ignore_ascii_case("from") && variable {
-            return error("`from` cannot hold a variable");
+            let error =
+                MountError::new("`from` cannot hold a variable", "give the image a name with `FROM … AS name` and mount `from=name`");
+            return Err(error.at(&field));
         }
     }
     Ok(())
 }
 
-fn fields(text: &str) -> Result<Vec<String>, ExpandError> {
-    csv_fields(text).or_else(|words| error(format!("failed to parse csv mounts: {words}")))
+/// `from=` of a mount whose variables are not expanded; of two the last.
+pub fn mount_from(text: &str) -> Option<String> {
+    let fields = fields(text).unwrap_or_default();
+    let mut values = fields.iter().filter_map(|field| field.split_once('=')).filter(|(key, _)| key.eq_ignore_ascii_case("from"));
+    values.next_back().map(|(_, value)| value.to_owned()).filter(|value| !value.is_empty())
+}
+
+fn fields(text: &str) -> Result<Vec<String>, MountError> {
+    csv_fields(text).map_err(|words| {
+        MountError::new(
+            format!("its fields cannot be told apart: {words}"),
+            "write `type=…,target=…`; a field with a comma in it is put in double quotes as a whole",
+        )
+    })
 }
 
 /// What is being read.
@@ -94,7 +129,8 @@ struct Draft {
     readonly: Option<bool>,
 }
 
-fn read(text: &str, value_of: &dyn Fn(&str) -> Result<String, ExpandError>) -> Result<Mount, ExpandError> {
+/// Reads the value of a `--mount` flag as it is written; `value_of` expands a value.
+pub fn read_mount(text: &str, value_of: &dyn Fn(&str) -> Result<String, ExpandError>) -> Result<Mount, MountError> {
     let mount = Mount {
         kind: MountKind::Bind,
         target: None,
@@ -111,18 +147,33 @@ fn read(text: &str, value_of: &dyn Fn(&str) -> Result<String, ExpandError>) -> R
         env: None,
     };
     let mut draft = Draft { mount, readonly: None };
-    for field in fields(text)? {
-        match field.split_once('=') {
-            Some((key, value)) => draft.set(&key.to_lowercase(), &value_of(value)?, &field)?,
-            None => draft.switch(&field)?,
-        }
+    let fields = fields(text)?;
+    for field in &fields {
+        let set = match field.split_once('=') {
+            Some((key, value)) => value_of(value).map_err(MountError::from).and_then(|value| draft.set(&key.to_lowercase(), &value)),
+            None => draft.switch(field),
+        };
+        set.map_err(|error| error.at(field))?;
     }
-    draft.finish()
+    draft.finish().map_err(|(key, error)| {
+        let of_key = |field: &&String| field.split('=').next().is_some_and(|name| name.eq_ignore_ascii_case(key));
+        match fields.iter().rfind(of_key) {
+            Some(field) => error.at(field),
+            None => error,
+        }
+    })
+}
+
+/// A key that the type does not have.
+fn not_for(key: &str, kind: MountKind, kinds: &[MountKind]) -> MountError {
+    let names: Vec<&str> = kinds.iter().map(|kind| word_of(*kind)).collect();
+    let help = format!("`{key}` is for mounts of type {}", ticked(&names));
+    MountError::new(format!("a mount of type `{}` has no `{key}`", word_of(kind)), help)
 }
 
 impl Draft {
     /// A key without a value.
-    fn switch(&mut self, field: &str) -> Result<(), ExpandError> {
+    fn switch(&mut self, field: &str) -> Result<(), MountError> {
         match field.to_lowercase().as_str() {
             "readonly" | "ro" => self.readonly = Some(true),
             "readwrite" | "rw" => self.readonly = Some(false),
@@ -130,77 +181,89 @@ impl Draft {
                 self.only_for(key, &[MountKind::Secret, MountKind::Ssh])?;
                 self.mount.required = true;
             }
-            _ => {
-                let help = "write `key=value`; words alone are `ro`, `rw` and `required`";
-                return Err(ExpandError::new(format!("invalid field `{field}`: it must be a key=value pair")).help(help));
+            key if KEYS.contains(&key) => {
+                return Err(MountError::new(format!("`{field}` has no value"), format!("write `{field}=…`")));
+            }
+            key => {
+                let help = match closest(key, SWITCHES.iter().copied()) {
+                    Some(near) => format!("did you mean `{near}`?"),
+                    None => format!("write `key=value`; without a value stand only {}", ticked(&SWITCHES)),
+                };
+                return Err(MountError::new(format!("`{field}` is not a key with a value"), help));
             }
         }
         Ok(())
     }
 
-    fn only_for(&self, key: &str, kinds: &[MountKind]) -> Result<(), ExpandError> {
+    fn only_for(&self, key: &str, kinds: &[MountKind]) -> Result<(), MountError> {
         if kinds.contains(&self.mount.kind) {
             return Ok(());
         }
-        let names: Vec<&str> = kinds.iter().map(|kind| word_of(*kind)).collect();
-        let help = format!("leave it out: it belongs to mounts of type {}", names.join(" and "));
-        Err(ExpandError::new(format!("unexpected key `{key}` for mount type `{}`", word_of(self.mount.kind))).help(help))
+        let error = not_for(key, self.mount.kind, kinds);
+        // Fields are read from left to right.
+        Err(MountError { help: error.help.map(|help| help + ", and `type=` stands before it"), ..error })
     }
 
-    fn set(&mut self, key: &str, value: &str, field: &str) -> Result<(), ExpandError> {
+    fn set(&mut self, key: &str, value: &str) -> Result<(), MountError> {
         let text = Some(value.to_owned()).filter(|value| !value.is_empty());
-        let bad = || bad_value(key, value);
+        let bad = |what: &str, help: &str| MountError::new(format!("`{value}` is not {what}"), help);
+        let not_bool = || bad("true or false", &format!("write `{key}=true` or `{key}=false`"));
+        let not_id = |what: &str| bad(what, &format!("write a number: names are not looked up for a mount, as in `{key}=1000`"));
         match key {
             "type" => self.mount.kind = kind(value)?,
             "from" => self.mount.from = text,
             "source" | "src" => self.mount.source = text,
             "target" | "dst" | "destination" => self.mount.target = text,
-            "readonly" | "ro" => self.readonly = Some(boolean(value).ok_or_else(bad)?),
-            "readwrite" | "rw" => self.readonly = Some(!boolean(value).ok_or_else(bad)?),
+            "readonly" | "ro" => self.readonly = Some(boolean(value).ok_or_else(not_bool)?),
+            "readwrite" | "rw" => self.readonly = Some(!boolean(value).ok_or_else(not_bool)?),
             "required" => {
                 self.only_for(key, &[MountKind::Secret, MountKind::Ssh])?;
-                self.mount.required = boolean(value).ok_or_else(bad)?;
+                self.mount.required = boolean(value).ok_or_else(not_bool)?;
             }
             "size" => {
                 self.only_for(key, &[MountKind::Tmpfs])?;
-                self.mount.size = Some(size(value).ok_or_else(bad)?);
+                self.mount.size = Some(size(value).ok_or_else(|| bad("a size", "write a number and a unit, as in `size=64m`"))?);
             }
             "id" => self.mount.id = text,
             "sharing" => self.mount.sharing = Some(sharing(value)?),
-            "mode" => self.mount.mode = Some(unsigned(value, 8).ok_or_else(bad)?),
-            "uid" => self.mount.uid = Some(u64::from(unsigned(value, 10).ok_or_else(bad)?)),
-            "gid" => self.mount.gid = Some(u64::from(unsigned(value, 10).ok_or_else(bad)?)),
-            "env" => self.mount.env = text,
-            _ => return unknown(format!("unexpected key `{key}` in `{field}`"), key, &KEYS),
+            "mode" => {
+                self.mount.mode = Some(unsigned(value, 8).ok_or_else(|| bad("a mode", "write octal digits, as in `mode=0755`"))?);
+            }
+            "uid" => self.mount.uid = Some(u64::from(unsigned(value, 10).ok_or_else(|| not_id("a user's id"))?)),
+            "gid" => self.mount.gid = Some(u64::from(unsigned(value, 10).ok_or_else(|| not_id("a group's id"))?)),
+            // Empty, it is the secret's own name.
+            "env" => self.mount.env = Some(value.to_owned()),
+            _ => return Err(MountError::new(format!("a mount has no key `{key}`"), meant(key, &KEYS))),
         }
         Ok(())
     }
 
-    fn finish(self) -> Result<Mount, ExpandError> {
+    /// `Err` names the key that is wrong.
+    fn finish(self) -> Result<Mount, (&'static str, MountError)> {
         let mut mount = self.mount;
-        let kind = word_of(mount.kind);
         if matches!(mount.kind, MountKind::Bind | MountKind::Tmpfs) {
             let given = [("mode", mount.mode.is_some()), ("uid", mount.uid.is_some()), ("gid", mount.gid.is_some())];
             if let Some((key, _)) = given.iter().find(|(_, given)| *given) {
-                return Err(ExpandError::new(format!("`{key}` not allowed for mounts of type `{kind}`")).help("leave it out"));
+                return Err((key, not_for(key, mount.kind, &[MountKind::Cache, MountKind::Secret, MountKind::Ssh])));
             }
         }
         if mount.sharing.is_some() && mount.kind != MountKind::Cache {
-            let help = "leave it out: only caches are shared";
-            return Err(ExpandError::new(format!("invalid cache sharing set for a mount of type `{kind}`")).help(help));
+            return Err(("sharing", not_for("sharing", mount.kind, &[MountKind::Cache])));
         }
         if mount.kind == MountKind::Secret {
             if mount.from.is_some() {
-                return Err(
-                    ExpandError::new("a secret mount should not have a `from`").help("leave it out: a secret comes with `--secret`")
-                );
+                return Err(("from", not_for("from", mount.kind, &[MountKind::Bind, MountKind::Cache])));
             }
             if mount.source.is_none() && mount.target.is_none() && mount.id.is_none() {
-                return Err(ExpandError::new("invalid secret mount: it names no secret")
-                    .help("add `id=NAME`, and build with `--secret id=NAME,src=FILE`"));
+                let error = MountError::new(
+                    "a secret mount needs a name",
+                    "write `type=secret,id=NAME`, and give it with `--secret id=NAME,src=FILE`",
+                );
+                return Err(("type", error));
             }
             if mount.source.is_some() && mount.id.is_some() {
-                return Err(ExpandError::new("both `source` and `id` can't be set").help("remove one: they mean the same"));
+                let error = MountError::new("a secret mount has both a `source` and an `id`", "both name the secret: leave one out");
+                return Err(("source", error));
             }
         }
         mount.readonly = self.readonly.unwrap_or(!matches!(mount.kind, MountKind::Cache | MountKind::Tmpfs));
@@ -219,22 +282,47 @@ pub(super) fn word_of(kind: MountKind) -> &'static str {
     }
 }
 
-fn kind(value: &str) -> Result<MountKind, ExpandError> {
+fn kind(value: &str) -> Result<MountKind, MountError> {
     Ok(match value.to_lowercase().as_str() {
         "bind" => MountKind::Bind,
         "cache" => MountKind::Cache,
         "tmpfs" => MountKind::Tmpfs,
         "secret" => MountKind::Secret,
         "ssh" => MountKind::Ssh,
-        _ => return unknown(format!("unsupported mount type `{value}`"), value, &KINDS),
+        _ => return Err(MountError::new(format!("there is no type of mount `{value}`"), meant(value, &KINDS))),
     })
 }
 
-fn sharing(value: &str) -> Result<Sharing, ExpandError> {
+fn sharing(value: &str) -> Result<Sharing, MountError> {
     Ok(match value.to_lowercase().as_str() {
         "shared" => Sharing::Shared,
         "private" => Sharing::Private,
         "locked" => Sharing::Locked,
-        _ => return unknown(format!("unsupported sharing value `{value}`"), value, &["shared", "private", "locked"]),
+        _ => {
+            return Err(MountError::new(format!("there is no sharing `{value}`"), meant(value, &["shared", "private", "locked"])));
+        }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn from_is_found_among_the_fields() {
+        assert_eq!(mount_from("type=bind,from=a,target=/x").as_deref(), Some("a"));
+        assert_eq!(mount_from("\"FROM=a,b\",target=/x").as_deref(), Some("a,b"));
+        assert_eq!(mount_from("type=cache,target=/from=x"), None);
+        assert_eq!(mount_from("from=,target=/x"), None);
+    }
+
+    #[test]
+    fn an_error_names_the_field_that_it_is_about() {
+        let field = |text: &str| parse_mount(text).unwrap_err().field;
+        assert_eq!(field("type=cache,traget=/x").as_deref(), Some("traget=/x"));
+        assert_eq!(field("target=/x,Mode=0755,type=bind").as_deref(), Some("Mode=0755"));
+        assert_eq!(field("type=secret,source=a,id=b").as_deref(), Some("source=a"));
+        assert_eq!(field("type=secret,src=a,id=b"), None);
+        assert_eq!(field("a\"b"), None);
+    }
 }

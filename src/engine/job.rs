@@ -37,6 +37,10 @@ pub struct Job {
     pub project: String,
     /// Stages whose records are not looked at; an empty name stands for all.
     pub no_cache: Vec<String>,
+    /// The ids of the secrets and of the ssh agents that are given, for suggestions.
+    pub secrets: Vec<String>,
+    /// See `secrets`.
+    pub agents: Vec<String>,
     /// Values of `--add-host`, as lines of /etc/hosts.
     pub hosts: Vec<String>,
     /// How new layers are compressed.

@@ -18,6 +18,7 @@ use super::{
 };
 use crate::{
     cache::{self, Fields, Outcome},
+    diag::closest,
     error::{Error, Kind},
     layer,
     plan::{Mount, MountKind, Origin, Run, Sharing},
@@ -260,7 +261,10 @@ fn secret(site: &Site<'_>, each: &Selected, at: At<'_>, prepared: &mut Prepared)
     let mount = &each.mount;
     let Some(bytes) = site.front.secret(&mount.id).map_err(|error| place(error, at, each.number))? else {
         if mount.required {
-            let help = format!("give it: `--secret id={0},src=FILE` or `--secret id={0},env=VARIABLE`", mount.id);
+            let help = match closest(&mount.id, site.job.secrets.iter().map(String::as_str)) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => format!("give it: `--secret id={0},src=FILE` or `--secret id={0},env=VARIABLE`", mount.id),
+            };
             return Err(refused(at, each.number, &format!("the secret `{}` is required and was not given", mount.id), &help));
         }
         return Ok(None);
@@ -296,7 +300,10 @@ fn agent(site: &Site<'_>, each: &Selected, at: At<'_>, scratch: &Path, prepared:
         return Ok(Some(source));
     }
     if mount.required {
-        let help = format!("give it: `--ssh {0}` for your own agent, or `--ssh {0}=KEYFILE`", mount.id);
+        let help = match closest(&mount.id, site.job.agents.iter().map(String::as_str)) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!("give it: `--ssh {0}` for your own agent, or `--ssh {0}=KEYFILE`", mount.id),
+        };
         return Err(refused(at, each.number, &format!("the ssh agent `{}` is required and was not given", mount.id), &help));
     }
     Ok(None)

@@ -181,6 +181,8 @@ fn job(request: &Request, (context, named): (&Context, &Named), text: &Text, ses
         named: named.files(request)?,
         project: context.project.clone(),
         no_cache: request.no_cache.clone(),
+        secrets: request.secrets.keys().cloned().collect(),
+        agents: request.agents.keys().cloned().collect(),
         hosts: request.hosts.clone(),
         compression: COMPRESSION,
         namespaces,

@@ -7,13 +7,12 @@ use std::{borrow::Cow, collections::BTreeMap};
 use super::{
     FromFacts, PlatformFacts, Report, Request, facts,
     lookup::{SCRATCH, context_name},
-    mounts,
     reach::Reached,
     scope::{Globals, Scope, cannot_expand},
 };
 use crate::{
     diag::{Diagnostic, Span, closest},
-    dockerfile::{self, Dockerfile, Escape, Expanded, Instruction, Mode, Word},
+    dockerfile::{self, Dockerfile, Escape, Expanded, Instruction, Mode, Word, mount_from},
     oci::{Platform, Reference},
 };
 
@@ -240,7 +239,7 @@ impl<'a> Graph<'a> {
     }
 
     fn mount_source(&self, mount: &Word, directed: &Directed<'_>, report: &mut Report) -> Source {
-        match mounts::from_of(&mount.text) {
+        match mount_from(&mount.text) {
             None => Source::Unnamed,
             Some(from) if from.contains('$') => {
                 let error = directed.error("variables are not expanded in `from`", mount.span).label("taken as it is written");

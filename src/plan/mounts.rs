@@ -1,4 +1,4 @@
-//! `RUN --mount`: comma-separated fields whose values are expanded one by one, and what the defaults make of them.
+//! `RUN --mount`: what the defaults make of its fields.
 //!
 //! Source: BuildKit `instructions/commands_runmount.go`, `dockerfile2llb/convert_runmount.go, convert_secrets.go, convert_ssh.go`.
 
@@ -6,78 +6,7 @@ use super::{
     Mount, Origin,
     paths::{base, clean, join, rooted},
 };
-use crate::dockerfile::{self, ExpandError, MountKind};
-
-/// `from=` of an unexpanded value; of two the last.
-pub(super) fn from_of(text: &str) -> Option<String> {
-    let fields = fields(text).unwrap_or_default();
-    let mut values = fields.iter().filter_map(|field| field.split_once('=')).filter(|(key, _)| key.eq_ignore_ascii_case("from"));
-    values.next_back().map(|(_, value)| value.to_owned()).filter(|value| !value.is_empty())
-}
-
-/// Expands the value of each field. A value may hold a comma then, so the text is written anew.
-pub(super) fn expanded(text: &str, expand: &dyn Fn(&str) -> Result<String, ExpandError>) -> Result<String, ExpandError> {
-    let mut written = Vec::new();
-    for field in fields(text)? {
-        written.push(quoted(&match field.split_once('=') {
-            Some((key, value)) => format!("{key}={}", expand(value)?),
-            None => field,
-        }));
-    }
-    Ok(written.join(","))
-}
-
-/// The fields of one CSV record.
-fn fields(text: &str) -> Result<Vec<String>, String> {
-    let mut fields = Vec::new();
-    let mut rest = text;
-    loop {
-        let Some(quoted) = rest.strip_prefix('"') else {
-            let (field, tail) = rest.split_once(',').map_or((rest, None), |(field, tail)| (field, Some(tail)));
-            if field.contains('"') {
-                return Err(format!("a quote stands inside the field `{field}`"));
-            }
-            fields.push(field.to_owned());
-            match tail {
-                Some(tail) => rest = tail,
-                None => return Ok(fields),
-            }
-            continue;
-        };
-        let (field, tail) = unquoted(quoted)?;
-        fields.push(field);
-        match tail.strip_prefix(',') {
-            Some(tail) => rest = tail,
-            None if tail.is_empty() => return Ok(fields),
-            None => return Err(format!("`{tail}` follows a quoted field")),
-        }
-    }
-}
-
-/// What stands before the closing quote, and what follows it.
-fn unquoted(text: &str) -> Result<(String, &str), String> {
-    let mut field = String::new();
-    let mut rest = text;
-    while let Some((part, tail)) = rest.split_once('"') {
-        field.push_str(part);
-        match tail.strip_prefix('"') {
-            Some(tail) => {
-                field.push('"');
-                rest = tail;
-            }
-            None => return Ok((field, tail)),
-        }
-    }
-    Err("a quote is not closed".to_owned())
-}
-
-fn quoted(field: &str) -> String {
-    if field.contains([',', '"', '\n', '\r']) || field.starts_with(' ') {
-        format!("\"{}\"", field.replace('"', "\"\""))
-    } else {
-        field.to_owned()
-    }
-}
+use crate::dockerfile::{self, MountError, MountKind};
 
 /// What a mount is relative to.
 pub(super) struct Place<'a> {
@@ -91,8 +20,8 @@ pub(super) struct Place<'a> {
     pub(super) sockets: usize,
 }
 
-/// Fills in the defaults; `Err` says what is wrong.
-pub(super) fn complete(mount: &dockerfile::Mount, place: Place<'_>) -> Result<Mount, ExpandError> {
+/// Fills in the defaults.
+pub(super) fn complete(mount: &dockerfile::Mount, place: Place<'_>) -> Result<Mount, MountError> {
     let mut complete = Mount {
         kind: mount.kind,
         target: String::new(),
@@ -130,26 +59,29 @@ pub(super) fn complete(mount: &dockerfile::Mount, place: Place<'_>) -> Result<Mo
             complete.from = Origin::Scratch;
             "/".clone_into(&mut complete.source);
             let size = mount.size.filter(|size| *size != 0).map(u64::try_from).transpose();
-            complete.size =
-                size.map_err(|_negative| ExpandError::new("the size of a tmpfs is not negative").help("write it without the sign"))?;
+            complete.size = size
+                .map_err(|_negative| MountError::new("the size of a tmpfs is negative", "write a number and a unit, as in `size=64m`"))?;
         }
         MountKind::Secret => return secret(complete, mount, &target, place.dir),
         MountKind::Ssh => return ssh(complete, mount, &target, place.dir, place.sockets),
     }
     complete.target = below(place.dir, &target);
-    match (complete.target.as_str(), target.as_str()) {
-        ("/", "") => Err(ExpandError::new("this mount has no target").help("add `target=/path`")),
-        ("/", _) => Err(ExpandError::new("the mount's target is `/`").help("mount it below the root: `target=/path`")),
+    match (complete.target.as_str(), target.is_empty()) {
+        ("/", true) => Err(MountError::new("this mount has no target", "say where it is to be: `target=/path`")),
+        ("/", false) => Err(MountError::new(
+            format!("the mount's target is `/`, given as `{target}`"),
+            "name a directory below it: nothing can cover the root",
+        )),
         _ => Ok(complete),
     }
 }
 
-fn secret(complete: Mount, mount: &dockerfile::Mount, target: &str, dir: &str) -> Result<Mount, ExpandError> {
+fn secret(complete: Mount, mount: &dockerfile::Mount, target: &str, dir: &str) -> Result<Mount, MountError> {
     let named = mount.source.clone().filter(|source| !source.is_empty()).unwrap_or(complete.id);
     let id = match (named.is_empty(), target.is_empty()) {
         (false, _) => named,
         (true, false) => base(target).to_owned(),
-        (true, true) => return Err(ExpandError::new("a secret mount needs an id or a target").help("add `id=NAME`")),
+        (true, true) => return Err(MountError::new("a secret mount needs a name", "write `type=secret,id=NAME`")),
     };
     let target = match (target.is_empty(), &mount.env) {
         (false, _) => below(dir, target),
@@ -158,14 +90,14 @@ fn secret(complete: Mount, mount: &dockerfile::Mount, target: &str, dir: &str) -
     };
     let env = mount.env.clone().map(|name| if name.is_empty() { id.clone() } else { name });
     if let Some(name) = env.as_ref().filter(|name| name.contains(['=', '\0'])) {
-        return Err(ExpandError::new(format!("`{name}` is not the name of a variable")).help("write `env=NAME`"));
+        return Err(MountError::new(format!("`{name}` is not the name of a variable"), "write `env=NAME`"));
     }
     Ok(Mount { id, target, env, from: Origin::Scratch, source: "/".to_owned(), ..complete })
 }
 
-fn ssh(complete: Mount, mount: &dockerfile::Mount, target: &str, dir: &str, sockets: usize) -> Result<Mount, ExpandError> {
+fn ssh(complete: Mount, mount: &dockerfile::Mount, target: &str, dir: &str, sockets: usize) -> Result<Mount, MountError> {
     if mount.source.as_deref().is_some_and(|source| !source.is_empty()) {
-        return Err(ExpandError::new("an ssh mount has no source").help("remove it; `id=NAME` says which key or agent"));
+        return Err(MountError::new("an ssh mount has no `source`", "name the agent with `id`, and its socket with `target`"));
     }
     let id = if complete.id.is_empty() { "default".to_owned() } else { complete.id };
     let target = if target.is_empty() { format!("/run/buildkit/ssh_agent.{sockets}") } else { below(dir, target) };
@@ -177,29 +109,7 @@ fn below(dir: &str, path: &str) -> String {
     if path.starts_with('/') { rooted(path) } else { rooted(&join(dir, path)) }
 }
 
-fn id(id: Option<u64>) -> Result<Option<u32>, ExpandError> {
-    id.map(u32::try_from).transpose().map_err(|_large| ExpandError::new("a user or group id has 32 bits").help("write a smaller number"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn from_is_found_among_the_fields() {
-        assert_eq!(from_of("type=bind,from=a,target=/x").as_deref(), Some("a"));
-        assert_eq!(from_of("\"FROM=a,b\",target=/x").as_deref(), Some("a,b"));
-        assert_eq!(from_of("type=cache,target=/from=x"), None);
-        assert_eq!(from_of("from=,target=/x"), None);
-    }
-
-    #[test]
-    fn values_are_expanded_one_by_one() {
-        let expand = |value: &str| Ok(value.replace("$A", "x,\"y"));
-        assert_eq!(expanded("type=cache,id=$A,ro", &expand).unwrap(), "type=cache,\"id=x,\"\"y\",ro");
-        assert_eq!(fields("type=cache,\"id=x,\"\"y\",ro").unwrap(), ["type=cache", "id=x,\"y", "ro"]);
-        for text in ["\"a", "\"a\"b", "a\"b"] {
-            assert!(fields(text).is_err(), "{text}");
-        }
-    }
+fn id(id: Option<u64>) -> Result<Option<u32>, MountError> {
+    let small = id.map(u32::try_from).transpose().ok().filter(|id| *id != Some(u32::MAX));
+    small.ok_or_else(|| MountError::new("ids of users and groups are from 0 to 4294967294", "write a smaller number"))
 }

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     diag::{Diagnostic, closest},
-    dockerfile::{self, CommandLine, Heredoc, Mode, MountKind, Word, expand_words, parse_mount},
+    dockerfile::{self, CommandLine, Heredoc, Mode, MountKind, Word, expand_words, read_mount},
 };
 
 /// Where the files of heredocs appear.
@@ -133,15 +133,16 @@ impl Evaluator<'_, '_> {
         };
         let dir = self.current.own.config.config.working_dir.clone();
         let namespace = self.evaluation.request.build_args.get("BUILDKIT_CACHE_MOUNT_NS").map(String::as_str);
-        let read = mounts::expanded(&word.text, &expand).and_then(|text| parse_mount(&text));
+        let read = read_mount(&word.text, &expand);
         self.note_unset(unset.into_inner());
         let mount = read.and_then(|mount| match from {
             Some(from) => mounts::complete(&mount, Place { dir: &dir, from, namespace: namespace.unwrap_or_default(), sockets }).map(Some),
             None => Ok(None),
         });
-        mount.unwrap_or_else(|reason| {
-            let error = command.error(reason.message, word.span).label("this mount cannot be made");
-            self.error(Diagnostic { help: reason.help, ..error });
+        mount.unwrap_or_else(|wrong| {
+            let span = wrong.field.as_deref().map_or(word.span, |field| word.span_of(field));
+            let error = command.error(wrong.message, span).label("in this mount");
+            self.error(Diagnostic { help: wrong.help, ..error });
             None
         })
     }

@@ -118,6 +118,10 @@ fn an_agent_that_is_not_given_is_absent_or_an_error_at_the_mount() {
     project.dockerfile("FROM busybox\nRUN --mount=type=ssh,id=git,required true\n");
     let _required =
         project.build(&[]).ends_with(1).says(&["the ssh agent `git` is required and was not given", "Dockerfile:2:", "--ssh git"]);
+    if let Some(key) = key(&project, "key") {
+        let near = project.build(&["--ssh", &format!("gti={}", key.display())]);
+        let _near = near.ends_with(1).says(&["the ssh agent `git` is required", "did you mean `gti`?"]);
+    }
     let _nobody = project.build(&["--ssh", "git"]).ends_with(1).says(&["SSH_AUTH_SOCK is not set"]);
     let gone = project.path("gone");
     drop(UnixListener::bind(&gone).unwrap());

@@ -18,9 +18,9 @@ pub(super) fn run(node: &Node) -> Result<Command, Rejected> {
     let mut errors = Vec::new();
     for mount in &mounts {
         if let Err(error) = check_form(&mount.text) {
-            errors.push(
-                Diagnostic::error("this mount cannot be read", mount.span).label(error.message.clone()).help(mount_help(&error.message)),
-            );
+            let place = error.field.as_deref().map_or(mount.span, |field| mount.span_of(field));
+            let diagnostic = Diagnostic::error(format!("this mount cannot be read: {}", error.message), place).label("in this mount");
+            errors.push(Diagnostic { help: error.help, ..diagnostic });
         }
     }
     let network = flags.word("network");
@@ -39,14 +39,6 @@ pub(super) fn run(node: &Node) -> Result<Command, Rejected> {
         devices: flags.words("device"),
         flags_used: flags.names(),
     }))
-}
-
-fn mount_help(message: &str) -> &'static str {
-    if message.contains("variable") {
-        "give the image a name with `FROM … AS name` and mount `from=name`"
-    } else {
-        "write `type=…,target=…`; a field with a comma in it is put in double quotes as a whole"
-    }
 }
 
 fn one_of(flag: &str, value: Option<&Word>, allowed: &[&'static str]) -> Option<Diagnostic> {

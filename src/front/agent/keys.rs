@@ -70,6 +70,9 @@ impl Key {
             Err(_) if has(b"PRIVATE KEY-----") && !has(b"-----BEGIN OPENSSH") => {
                 return Err(("it is not in OpenSSH's own form".to_owned(), "convert it in place with `ssh-keygen -p -f FILE`"));
             }
+            Err(_) if !has(b"-----BEGIN") => {
+                return Err(("it is no private key".to_owned(), "name a private key that `ssh-keygen` made, or the socket of an agent"));
+            }
             // The words are the crate's own and hold nothing of the file.
             Err(error) => return Err((error.to_string(), "name a private key that `ssh-keygen` made, or the socket of an agent")),
         };
