@@ -186,9 +186,10 @@ fn named_context(text: &str) -> Result<(String, NamedContext), Error> {
     let context = if let Some(reference) = value.strip_prefix("docker-image://") {
         NamedContext::Image(name(reference)?)
     } else if let Some(rest) = value.strip_prefix("oci-layout://") {
-        let (path, selector) = match rest.split_once('@') {
-            Some((path, digest)) => (path, Some(digest)),
-            None => match rest.rsplit_once(':') {
+        // A path may have an `@` in it, a digest has none.
+        let (path, selector) = match rest.rsplit_once('@') {
+            Some((path, digest)) if digest.contains(':') && !digest.contains('/') => (path, Some(digest)),
+            Some(_) | None => match rest.rsplit_once(':') {
                 Some((path, tag)) if !tag.contains('/') => (path, Some(tag)),
                 _ => (rest, None),
             },

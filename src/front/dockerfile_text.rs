@@ -11,6 +11,7 @@ use super::Context;
 use crate::{
     diag::Source,
     error::{Error, Kind},
+    layer::archive,
 };
 
 /// The largest Dockerfile and the largest ignore file that are read.
@@ -116,8 +117,20 @@ pub(super) fn directory(dir: &Path) -> Result<PathBuf, Error> {
             .help("the last argument names a directory; for this one it is `.`")
     };
     if !std::fs::metadata(dir).map_err(unreadable)?.is_dir() {
-        return Err(Error::new(Kind::Request, format!("the context `{}` is not a directory", dir.display()))
-            .help("name the directory; the Dockerfile is named with `-f`"));
+        let help = if is_archive(dir) {
+            format!("send what it holds: `lapstrake build - < {}`", dir.display())
+        } else {
+            "name the directory; the Dockerfile is named with `-f`".to_owned()
+        };
+        return Err(Error::new(Kind::Request, format!("the context `{}` is not a directory", dir.display())).help(help));
     }
     std::fs::canonicalize(dir).map_err(unreadable)
+}
+
+/// Does a regular file begin as an archive does?
+fn is_archive(path: &Path) -> bool {
+    let mut head = Vec::new();
+    let regular = std::fs::metadata(path).is_ok_and(|metadata| metadata.is_file());
+    let read = || std::fs::File::open(path)?.take(archive::BEGINNING as u64).read_to_end(&mut head);
+    regular && { read }().is_ok() && archive::begins(&head)
 }

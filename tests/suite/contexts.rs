@@ -340,6 +340,8 @@ fn a_mistake_about_the_context_says_what_to_type() {
     project.dockerfile("FROM scratch\n");
     let _dot = project.run(["build", "-t", "name:tag"]).ends_with(2).says(&["the build has no context", "`lapstrake build -t name:tag .`"]);
     let _file = project.run(["build", "ctx/Dockerfile"]).ends_with(1).says(&["`ctx/Dockerfile` is not a directory", "`-f"]);
+    fs::write(project.path("app.tar"), archive(&[])).unwrap();
+    let _tar = project.run(["build", "app.tar"]).ends_with(1).says(&["`lapstrake build - < app.tar`"]);
     let _nowhere = project.run(["build", "nowhere"]).ends_with(1).says(&["nowhere"]);
     let both = project.run(["build", "-f", "-", "-"]).ends_with(2);
     let _both = both.says(&["standard input cannot be the Dockerfile and the context at once"]);
@@ -446,4 +448,24 @@ fn buildkits_own_arguments_are_honoured_or_told() {
     for quiet in ["BUILDKIT_INLINE_CACHE=0", "BUILDKIT_MULTI_PLATFORM=", "BUILDKIT_CONTEXT_KEEP_GIT_DIR=1", "BUILDKIT_CACHE_MOUNT_NS=n"] {
         assert!(!arg(quiet).good().stderr.contains("warning"), "{quiet}");
     }
+}
+
+#[test]
+fn a_named_context_comes_before_a_stage_and_the_store() {
+    let project = Project::with_busybox();
+    fs::create_dir(project.path("at@home")).unwrap();
+    fs::write(project.path("at@home/mine"), "x").unwrap();
+    project.dockerfile("FROM scratch AS other\nFROM busybox\nCOPY --from=other mine /copied\n");
+    let tree = project.image(&["--build-context", "busybox=at@home", "--build-context", "other=at@home"]).tree();
+    assert_eq!(tree.keys().collect::<Vec<_>>(), ["copied", "mine"]);
+    // An image of a layout by its digest, where the path has an `@` too.
+    fs::rename(project.path("busybox-layout"), project.path("at@home/layout")).unwrap();
+    let index: serde_json::Value = serde_json::from_slice(&fs::read(project.path("at@home/layout/index.json")).unwrap()).unwrap();
+    let digest = index["manifests"][0]["digest"].as_str().unwrap();
+    project.dockerfile("FROM mine\n");
+    for of in [String::new(), format!("@{digest}"), ":busybox".to_owned()] {
+        let layout = format!("mine=oci-layout://at@home/layout{of}");
+        assert!(project.image(&["--build-context", &layout]).tree().contains_key("bin/busybox"), "{of}");
+    }
+    let _other = project.build(&["--build-context", "mine=oci-layout://at@home/layout:other"]).ends_with(1).says(&["other"]);
 }
