@@ -167,6 +167,19 @@ mod tests {
         assert_eq!(receive(&theirs, &until).unwrap_err().kind(), io::ErrorKind::InvalidData);
     }
 
+    proptest::proptest! {
+        #[test]
+        fn no_request_makes_the_agent_panic(
+            kind in proptest::sample::select(vec![REQUEST_IDENTITIES, SIGN_REQUEST, EXTENSION, 0]),
+            rest in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..64),
+        ) {
+            let request = [&[kind][..], &rest].concat();
+            let _allowed: bool = is_allowed(&request);
+            let answer = own_answer(&[], &request);
+            proptest::prop_assert!(answer == [FAILURE] || answer == [IDENTITIES_ANSWER, 0, 0, 0, 0]);
+        }
+    }
+
     #[test]
     fn a_conversation_ends_when_the_step_is_over() {
         let (_ours, theirs) = UnixStream::pair().unwrap();
