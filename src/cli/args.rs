@@ -187,6 +187,12 @@ pub(super) struct Build {
     /// Write what was built to a file, as JSON
     #[arg(long, value_name = "PATH")]
     pub(super) metadata_file: Option<PathBuf>,
+    /// Build nothing: `check` the rules, `outline` what can be given, `targets` that can be built; METHOD[,format=text|json|github]
+    #[arg(long, value_name = "METHOD", default_value = "build")]
+    pub(super) call: String,
+    /// The same as --call=check
+    #[arg(long, conflicts_with = "call")]
+    pub(super) check: bool,
     /// How progress is shown
     #[arg(long, value_enum, default_value_t = ProgressForm::Auto)]
     pub(super) progress: ProgressForm,

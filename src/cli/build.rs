@@ -5,6 +5,7 @@ use std::io::{self, Write as _};
 use super::{
     Failure,
     args::{Build, ProgressForm},
+    call::Call,
     progress::{Form, Progress},
     report, request,
     surroundings::Surroundings,
@@ -20,6 +21,7 @@ use crate::{
 
 /// Builds, and says where the image is.
 pub(super) fn run(args: &Build, around: &Surroundings, cancel: &Cancel) -> Result<(), Failure> {
+    let call = Call::of(args)?;
     let request = request::of(args, around.namespaces)?;
     let inputs = request::inputs(args)?;
     let store = around.store()?;
@@ -33,6 +35,10 @@ pub(super) fn run(args: &Build, around: &Surroundings, cancel: &Cancel) -> Resul
     }
     let context = Context::bring(inputs.context, &request, &session, &mut |event| progress.show(&event))?;
     let text = front::read_dockerfile(&inputs.dockerfile, &context)?;
+    if let Some(call) = call {
+        let source = &text.source;
+        return call.run(&request, &context, &text, &session, &mut |event| show(&mut progress, form, source, &event));
+    }
     progress.line("steps run in user namespaces on the host's network, unless they ask for none");
     let source = &text.source;
     let mut event = |event: Event| show(&mut progress, form, source, &event);

@@ -4,6 +4,7 @@
 mod archives;
 mod args;
 mod build;
+mod call;
 mod config;
 mod doctor;
 mod images;

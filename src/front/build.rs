@@ -90,7 +90,7 @@ pub fn build(
         return Err(Error::at(Kind::Request, parsed.errors));
     }
     let named = Named::default();
-    let plan = judge::plan(request, (context, &named), &text.source.text, &parsed, session, event)?;
+    let plan = judge::plan(request, (context, &named), (text, &parsed), session, event)?;
     let sources = sources(&plan);
     Work { request, session, job: job(request, (context, &named), text, session, plan)?, sources }.done(event, stdout)
 }

@@ -8,6 +8,6 @@ mod transport;
 mod url;
 
 pub use options::{Limits, Proxies};
-pub use text::{basic, harmless};
+pub use text::{base64, basic, harmless};
 pub use transport::{Answer, Cause, Content, Fault, Pace, Request, Transport, Trust, classify_io};
 pub use url::{Scheme, Url, bare_host, is_internal, is_loopback};

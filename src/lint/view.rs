@@ -14,8 +14,8 @@ pub trait Files {
     /// with exceptions.
     fn is_excluded(&self, path: &str) -> Option<bool>;
 
-    /// The permission bits and the first bytes of a regular file of the context; `None`: there is none.
-    fn file(&self, path: &str) -> Option<(u32, Vec<u8>)>;
+    /// The permission bits of a regular file of the context; `None`: there is none, or it is not known.
+    fn mode(&self, path: &str) -> Option<u32>;
 }
 
 /// What rules look at.

@@ -50,6 +50,8 @@ pub struct PatternList {
     patterns: Vec<ignore::Pattern>,
     /// Of an ignore file: what each of them is and where.
     rules: Vec<Rule>,
+    /// Does one of them match everything at the top?
+    covers_root: bool,
 }
 
 impl PatternList {
@@ -78,6 +80,7 @@ impl PatternList {
     fn push(&mut self, text: &[u8]) -> Result<bool, BadPattern> {
         let compiled = ignore::Pattern::compile(text).map_err(|()| BadPattern::new(text))?;
         let is_one = compiled.is_some();
+        self.covers_root |= matches!(text, b"*" | b"**" | b"**/*");
         self.patterns.extend(compiled);
         Ok(is_one)
     }
@@ -85,6 +88,16 @@ impl PatternList {
     /// Is there no pattern at all?
     pub fn is_empty(&self) -> bool {
         self.patterns.is_empty()
+    }
+
+    /// Does a pattern take back what others exclude?
+    pub fn has_exceptions(&self) -> bool {
+        self.patterns.iter().any(|pattern| pattern.exception)
+    }
+
+    /// Does a pattern exclude everything at the top?
+    pub fn covers_root(&self) -> bool {
+        self.covers_root
     }
 
     /// Is the slash-separated relative path matched, itself or by a parent?
@@ -113,7 +126,7 @@ impl PatternList {
 
     /// May something below this matched directory be re-included by a `!` pattern? Only then must a walk enter it.
     pub fn may_reinclude_below(&self, dir: &[u8]) -> bool {
-        if !self.patterns.iter().any(|pattern| pattern.exception) {
+        if !self.has_exceptions() {
             return false;
         }
         let dir = glob::codes(dir);

@@ -7,9 +7,10 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::{
-    Action,
+    Action, Argument,
     evaluate::{Evaluator, is_for_the_scanner},
     expose,
+    facts::cut,
     graph::Directed,
     history, paths,
     scope::Setter,
@@ -76,6 +77,13 @@ impl Evaluator<'_, '_> {
                 },
                 (None, None) => self.evaluation.globals.scope.value(name).map(str::to_owned),
             };
+            let argument = Argument {
+                name: name.clone(),
+                value: value.as_deref().map(cut).unwrap_or_default(),
+                uses: Vec::new(),
+                inherited: declaration.value.is_none() && value.is_some() && !self.evaluation.request.build_args.contains_key(name),
+            };
+            self.report.note(|facts| facts.argument(argument));
             line.extend([" ", name]);
             if let Some(value) = &value {
                 line.extend(["=", value]);

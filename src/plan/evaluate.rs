@@ -273,6 +273,7 @@ impl Evaluator<'_, '_> {
             trigger: command.trigger.as_ref().map(|_| Box::new(Instruction::clone(&command.instruction))),
             undefined: Vec::new(),
             values: None,
+            arguments: Vec::new(),
             default_shell: own.config.config.shell.as_ref().is_none_or(Vec::is_empty),
             has_workdir: own.has_workdir,
         };

@@ -28,6 +28,8 @@ pub struct Survey {
 pub struct Facts {
     /// The base of every stage as it is when no build argument is given; it ends before the first that cannot be expanded.
     pub default_bases: Vec<String>,
+    /// The ARGs before the first FROM, in order; of two with one name the later.
+    pub globals: Vec<Argument>,
     /// What the FROM lines say.
     pub froms: Vec<FromFacts>,
     /// Bases that are not for the platform that was asked for.
@@ -44,6 +46,8 @@ pub struct Facts {
 pub struct FromFacts {
     /// The stage's number in the file.
     pub stage: usize,
+    /// Names that are used and set.
+    pub used: Vec<String>,
     /// Names that are used and not declared, each with the one that was probably meant.
     pub undeclared: Vec<Undefined>,
     /// What `--platform` gives, if it is written.
@@ -59,6 +63,19 @@ pub struct PlatformFacts {
     pub platform: Option<Platform>,
     /// Is it what the build is for?
     pub is_target: bool,
+}
+
+/// An ARG.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Argument {
+    /// Its name.
+    pub name: String,
+    /// Its value; empty if it has none.
+    pub value: String,
+    /// Names that its default uses.
+    pub uses: Vec<String>,
+    /// Is the value only that of the global ARG?
+    pub inherited: bool,
 }
 
 /// A base that is for another platform.
@@ -97,6 +114,8 @@ pub struct Evaluated {
     /// What its words are worth: of ENV the names, of WORKDIR the path, of EXPOSE the ports, of COPY and ADD the sources. `None`:
     /// they could not be expanded. Longer ones are cut.
     pub values: Option<Vec<String>>,
+    /// Of ARG: what each of its names is worth.
+    pub arguments: Vec<Argument>,
     /// Did no SHELL hold?
     pub default_shell: bool,
     /// Had a WORKDIR been written before, in this stage or those that it starts from?
@@ -123,13 +142,24 @@ impl Facts {
         }
     }
 
+    /// The ARG being evaluated gives a name its value.
+    pub(super) fn argument(&mut self, argument: Argument) {
+        if let Some(command) = self.commands.last_mut() {
+            command.arguments.push(argument);
+        }
+    }
+
     /// The instruction being evaluated comes to its effect.
     pub(super) fn values<'v>(&mut self, values: impl IntoIterator<Item = &'v str>) {
         if let Some(command) = self.commands.last_mut() {
-            let cut = |value: &str| value.get(..value.floor_char_boundary(LONGEST)).unwrap_or_default().to_owned();
             command.values = Some(values.into_iter().map(cut).collect());
         }
     }
+}
+
+/// As much of a value as is kept.
+pub(super) fn cut(value: &str) -> String {
+    value.get(..value.floor_char_boundary(LONGEST)).unwrap_or_default().to_owned()
 }
 
 /// Names of a FROM line that nothing declares.

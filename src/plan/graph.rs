@@ -368,12 +368,13 @@ fn note_from(stage: usize, ast: &dockerfile::Stage, escape: Escape, globals: &Gl
     let known = globals.names();
     let used: Vec<&Expanded> = std::iter::once(&base).chain(&platform).collect();
     let undeclared = facts::undeclared(&used, &known);
+    let used = used.into_iter().flat_map(|expanded| expanded.used.iter().cloned()).collect();
     let platform = platform.map(|expanded| PlatformFacts {
         platform: expanded.text.parse().ok(),
         is_target: globals.scope.value("TARGETPLATFORM") == Some(expanded.text.as_str()),
         expanded,
     });
-    report.note(|facts| facts.froms.push(FromFacts { stage, undeclared, platform }));
+    report.note(|facts| facts.froms.push(FromFacts { stage, used, undeclared, platform }));
 }
 
 fn blank(word: &Word, expanded: &Expanded, globals: &Globals) -> Diagnostic {

@@ -22,6 +22,7 @@ mod history;
 mod lookup;
 mod mounts;
 mod onbuild;
+mod outline;
 mod paths;
 mod reach;
 mod report;
@@ -39,8 +40,9 @@ mod tests;
 // Words of a plan that the grammar has already: who reads a plan need not name the grammar.
 pub use crate::dockerfile::{MountKind, Sharing};
 pub use assumed::AssumedBases;
-pub use facts::{Evaluated, Facts, FromFacts, OtherPlatform, PlatformFacts, Survey, Undefined};
+pub use facts::{Argument, Evaluated, Facts, FromFacts, OtherPlatform, PlatformFacts, Survey, Undefined};
 pub use history::quote as quoted;
+pub use outline::{Outline, OutlineArg, OutlineMount, outline};
 pub use paths::clean;
 pub use report::Unresolved;
 pub use request::{Base, BaseError, BaseImage, Bases, Dated, Request};

@@ -9,7 +9,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
 };
 
-use super::{Report, Request, history};
+use super::{Argument, Report, Request, facts::cut, history};
 use crate::{
     diag::{Diagnostic, closest},
     dockerfile::{self, ArgDeclaration, Command, Dockerfile, Escape, ExpandError, Expanded, Mode, Word},
@@ -197,17 +197,21 @@ impl Globals {
     fn declare(&mut self, declaration: &ArgDeclaration, escape: Escape, request: &Request, report: &mut Report) {
         let key = &declaration.key.text;
         self.declared.insert(key.clone());
+        let mut argument = Argument { name: key.clone(), ..Argument::default() };
         if let Some(value) = request.build_args.get(key) {
             self.scope.set(key, value, Setter::Arg);
         } else if let Some(value) = &declaration.value {
             match self.scope.expand(&value.text, escape, Mode::default()) {
                 Ok(expanded) if report.charge(key.len() + expanded.text.len(), value.span) => {
+                    argument.uses = expanded.used;
                     self.scope.set(key, expanded.text, Setter::Arg);
                 }
                 Ok(_) => {}
                 Err(message) => report.error(cannot_expand(value, message)),
             }
         }
+        argument.value = self.scope.value(key).map(cut).unwrap_or_default();
+        report.note(|facts| facts.globals.push(argument));
     }
 }
 

@@ -180,7 +180,7 @@ fn command(node: &Node, previous: Option<&Node>) -> Result<Command, Rejected> {
 }
 
 /// The doc comment for `name`: the rest of the first comment line that begins with it and one blank.
-fn doc(comments: &[String], name: &str) -> Option<String> {
+pub fn doc(comments: &[String], name: &str) -> Option<String> {
     if name.is_empty() {
         return None;
     }
