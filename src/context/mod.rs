@@ -219,6 +219,12 @@ impl Context {
         Content::Below { dir: Arc::clone(&self.root), path: path.clone(), shown: shown(path) }
     }
 
+    /// The permission bits of a regular file, links followed inside the context. `None`: there is none.
+    pub fn mode(&self, path: &str) -> Result<Option<u32>, Error> {
+        let at = self.resolve(&TreePath::clean(path.as_bytes())?, true)?;
+        Ok(self.look_up(&at)?.filter(|listed| listed.stat.kind == FileKind::File).map(|listed| listed.stat.mode & 0o7777))
+    }
+
     /// A small file whole, links followed inside the context. `None`: it is not there.
     pub fn small_file(&self, path: &TreePath, limit: u64) -> Result<Option<Vec<u8>>, Error> {
         let at = self.resolve(path, true)?;

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::Context;
-use crate::{context, engine, lint::Files, pattern::PatternList, sys::dir::FileKind, tree::TreePath};
+use crate::{context, engine, lint::Files, pattern::PatternList};
 
 /// The context of a build.
 pub(super) struct JudgedFiles {
@@ -29,8 +29,6 @@ impl Files for JudgedFiles {
     }
 
     fn mode(&self, path: &str) -> Option<u32> {
-        let path = self.all.resolve(&TreePath::clean(path.as_bytes()).ok()?, true).ok()?;
-        let stat = self.all.look_up(&path).ok()??.stat;
-        (stat.kind == FileKind::File).then_some(stat.mode & 0o7777)
+        self.all.mode(path).ok()?
     }
 }
