@@ -141,6 +141,24 @@ pub enum Command {
     Workdir(Word),
 }
 
+impl Command {
+    /// The command line of RUN, CMD and ENTRYPOINT.
+    pub fn line(&self) -> Option<&CommandLine> {
+        if let Self::Run(run) = self {
+            Some(&run.line)
+        } else if let Self::Cmd(line) | Self::Entrypoint(line) = self {
+            Some(line)
+        } else {
+            None
+        }
+    }
+
+    /// What COPY and ADD share.
+    pub fn copied(&self) -> Option<&Copy> {
+        if let Self::Copy(copy) | Self::Add(Add { copy, .. }) = self { Some(copy) } else { None }
+    }
+}
+
 /// `key=value` with quotes and variables still in both.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyValue {

@@ -50,6 +50,27 @@ impl<'t> Physical<'t> {
     }
 }
 
+/// Where an escape character stands in a line that does not continue it, because a comment follows.
+pub fn comment_after_escape(line: &str, escape: char) -> Option<usize> {
+    let mut quote = None;
+    let mut before = ' ';
+    for (at, letter) in line.char_indices() {
+        match (quote, letter) {
+            (Some(open), _) if open == letter => quote = None,
+            (None, '"' | '\'') if before != escape => quote = Some(letter),
+            (None, _) if letter == escape && before.is_whitespace() => {
+                let rest = line.get(at + letter.len_utf8()..).unwrap_or_default();
+                if rest.starts_with([' ', '\t']) && rest.trim_start().starts_with('#') {
+                    return Some(at);
+                }
+            }
+            _ => {}
+        }
+        before = letter;
+    }
+    None
+}
+
 /// Hands out the physical lines of a text.
 #[derive(Debug)]
 pub(super) struct Reader<'t> {

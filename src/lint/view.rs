@@ -80,6 +80,11 @@ impl<'a> View<'a> {
         self.file.map(|file| file.stages.as_slice()).unwrap_or_default()
     }
 
+    /// The instructions of all stages of an accepted file.
+    pub(super) fn instructions(&self) -> impl Iterator<Item = &'a Instruction> {
+        self.stages().iter().flat_map(|stage| &stage.commands)
+    }
+
     /// The FROM lines of an accepted file, each with its words.
     pub(super) fn stage_lines(&self) -> impl Iterator<Item = Line<'a>> {
         self.lines.iter().copied().filter(|line| line.keyword.text.eq_ignore_ascii_case("from"))

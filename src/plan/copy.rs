@@ -35,14 +35,16 @@ impl Evaluator<'_, '_> {
         else {
             return;
         };
-        self.note_values(sources.iter().filter(|(source, _)| matches!(source, CopySource::Path(_))).map(|(_, text)| text.as_str()));
+        let target = paths::destination(&self.current.own.config.config.working_dir, &dest);
+        let local = sources.iter().filter(|(source, _)| matches!(source, CopySource::Path(_))).map(|(_, text)| text.as_str());
+        self.note_values(local.chain([target.as_str()]));
         let parents = flag(copy.parents);
         let history =
             Line { add: add.is_some(), parents, chown: chown.as_deref(), chmod: mode.as_deref(), sources: &sources, dest: &dest }.written();
         let action = Copy {
             add: add.is_some(),
             sources: sources.into_iter().map(|(source, _)| source).collect(),
-            dest: paths::destination(&self.current.own.config.config.working_dir, &dest),
+            dest: target,
             from,
             chown,
             link: flag(copy.link) && bits.is_none(),

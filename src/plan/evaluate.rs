@@ -4,10 +4,11 @@
 //!
 //! Source: BuildKit `dockerfile2llb/convert.go: dispatchStages, dispatch, finalizeResultImage`.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
     Action, Base, BaseImage, Copy, CopySource, Evaluated, Origin, Plan, Report, Request, Stage, StageId, Start, Step,
+    facts::cut,
     graph::{Directed, Graph, Node, Source, not_yet},
     lookup::{Asker, Lookup, Wanted},
     paths,
@@ -99,7 +100,7 @@ impl Evaluation<'_> {
         report: &mut Report,
     ) -> (Stage, Inherited) {
         let (start, mut steps, inherited) = self.begin(node, &prepared.start, done);
-        let current = Current { own: inherited, own_command: false, ports: 0, steps: Vec::new() };
+        let current = Current { own: inherited, own_command: false, dir: Arc::default(), ports: 0, steps: Vec::new() };
         let mut evaluator = Evaluator { evaluation: self, node, done, lookup, report, current };
         evaluator.inherit();
         let bytes = 2 * evaluator.current.own.scope.bytes() + labels_bytes(&evaluator.current.own.config);
@@ -200,6 +201,8 @@ pub(super) struct Current {
     pub(super) own: Inherited,
     /// Did this stage say CMD? ENTRYPOINT clears only what was inherited.
     pub(super) own_command: bool,
+    /// Its working directory, as facts hold it.
+    dir: Arc<str>,
     /// How many ports its EXPOSEs named.
     pub(super) ports: usize,
     /// What it does.
@@ -266,6 +269,9 @@ impl Evaluator<'_, '_> {
 
     /// Notes that an instruction is evaluated now.
     fn begin(&mut self, command: &Directed<'_>) {
+        if *self.current.dir != *self.current.own.config.config.working_dir {
+            self.current.dir = cut(&self.current.own.config.config.working_dir).into();
+        }
         let own = &self.current.own;
         let evaluated = Evaluated {
             stage: self.node.index,
@@ -275,6 +281,8 @@ impl Evaluator<'_, '_> {
             values: None,
             arguments: Vec::new(),
             default_shell: own.config.config.shell.as_ref().is_none_or(Vec::is_empty),
+            has_entrypoint: own.config.config.entrypoint.is_some(),
+            dir: Arc::clone(&self.current.dir),
             has_workdir: own.has_workdir,
         };
         self.report.note(|facts| facts.commands.push(evaluated));

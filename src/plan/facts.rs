@@ -5,7 +5,7 @@
 //!
 //! Source: BuildKit `dockerfile2llb/convert.go: toDispatchState`, `validations.go`, `util/suggest`.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use super::{Plan, Unresolved};
 use crate::{
@@ -111,13 +111,17 @@ pub struct Evaluated {
     pub trigger: Option<Box<Instruction>>,
     /// Variables that its words use and that are not set; twice when two words do.
     pub undefined: Vec<Undefined>,
-    /// What its words are worth: of ENV the names, of WORKDIR the path, of EXPOSE the ports, of COPY and ADD the sources. `None`:
-    /// they could not be expanded. Longer ones are cut.
+    /// What its words are worth: of ENV the names, of WORKDIR the path, of EXPOSE the ports, of COPY and ADD the local sources and
+    /// the absolute destination. `None`: they could not be expanded. Longer ones are cut.
     pub values: Option<Vec<String>>,
     /// Of ARG: what each of its names is worth.
     pub arguments: Vec<Argument>,
     /// Did no SHELL hold?
     pub default_shell: bool,
+    /// Did an ENTRYPOINT hold?
+    pub has_entrypoint: bool,
+    /// The working directory that held.
+    pub dir: Arc<str>,
     /// Had a WORKDIR been written before, in this stage or those that it starts from?
     pub has_workdir: bool,
 }
