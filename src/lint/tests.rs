@@ -1,9 +1,10 @@
 //! Every rule against its own example.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, path::Path};
 
-use super::{Files, Options, Origin, Rule, Subject, check, rules};
+use super::{Files, Finding, Options, Origin, Rule, Subject, check, rules};
 use crate::{
+    diag::{Source, render},
     dockerfile,
     plan::{self, AssumedBases, Wanted},
 };
@@ -23,8 +24,8 @@ impl Files for Shown {
     }
 }
 
-/// What all rules say of a text: rule, line, detail.
-fn said(rule: &Rule, text: &str) -> Vec<(&'static str, u32, String)> {
+/// What all rules find in a text.
+fn found(rule: &Rule, text: &str) -> Vec<Finding> {
     let parsed = dockerfile::parse(text);
     assert!(parsed.errors.is_empty(), "{}: {:?}", rule.name, parsed.errors);
     let request = plan::Request { platform: "linux/amd64".parse().ok(), ..plan::Request::default() };
@@ -32,8 +33,66 @@ fn said(rule: &Rule, text: &str) -> Vec<(&'static str, u32, String)> {
     let facts = plan::survey(&parsed.dockerfile, &request, &bases, Wanted::All).facts;
     let files = Shown(rule.example.files);
     let subject = Subject { text, parsed: &parsed, facts: Some(&facts), files: Some(&files) };
-    let found = check(subject, &Options::of(text, None).unwrap());
-    found.into_iter().map(|finding| (finding.rule.name, finding.place.lines.0, finding.detail)).collect()
+    check(subject, &Options::of(text, None).unwrap())
+}
+
+/// The same as rule, line, detail.
+fn said(rule: &Rule, text: &str) -> Vec<(&'static str, u32, String)> {
+    found(rule, text).into_iter().map(|finding| (finding.rule.name, finding.place.lines.0, finding.detail)).collect()
+}
+
+/// The top of the project.
+fn top() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+#[test]
+fn what_the_rules_say_is_in_the_catalogue_of_messages() {
+    let shown: Vec<String> = rules()
+        .map(|rule| {
+            let source = Source { name: "Dockerfile".to_owned(), text: rule.example.bad.to_owned() };
+            let own = found(rule, rule.example.bad).into_iter().filter(|finding| finding.rule.name == rule.name);
+            own.map(|finding| render(&source, &finding.diagnostic())).collect()
+        })
+        .collect();
+    let mut settings = insta::Settings::clone_current();
+    settings.set_snapshot_path(top().join("testdata/messages"));
+    settings.set_prepend_module_to_snapshot(false);
+    settings.set_omit_expression(true);
+    settings.bind(|| insta::assert_snapshot!("rules", shown.join("\n")));
+}
+
+/// A table of docs/lint.md: the rules of one origin, each with its examples.
+fn page(own: bool) -> String {
+    let mut page = String::new();
+    for rule in rules().filter(|rule| (rule.origin == Origin::Own) == own) {
+        let url = rule.url().map(|url| format!(" ([BuildKit's page]({url}))")).unwrap_or_default();
+        let experimental = if rule.experimental { " Only with `experimental=`." } else { "" };
+        let mut summary = rule.summary.to_owned();
+        if let Some(first) = summary.get_mut(..1) {
+            first.make_ascii_uppercase();
+        }
+        page += &format!("### {}\n\n{summary}.{experimental}{url}\n\n", rule.name);
+        let files: String =
+            rule.example.files.iter().map(|(path, mode, text)| format!("# file {path}, mode {mode:04o}: {text:?}\n")).collect();
+        let says: String = rule.example.says.iter().map(|(line, detail)| format!("# line {line}: {detail}\n")).collect();
+        page += &format!("```dockerfile\n{files}{}{says}```\n\nRight:\n\n```dockerfile\n{}```\n\n", rule.example.bad, rule.example.good);
+    }
+    page
+}
+
+#[test]
+fn the_page_of_the_rules_is_up_to_date() {
+    let path = top().join("docs/lint.md");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let head = text.split("## BuildKit's rules\n").next().unwrap();
+    let expected = format!("{head}## BuildKit's rules\n\n{}## Our own rules\n\n{}", page(false), page(true));
+    let expected = format!("{}\n", expected.trim_end());
+    if text != expected {
+        let new = path.with_extension("md.new");
+        std::fs::write(&new, expected).unwrap();
+        panic!("docs/lint.md is not what the rules say of themselves; {} is", new.display());
+    }
 }
 
 #[test]

@@ -31,7 +31,7 @@ fn look(view: &View<'_>, notes: &mut Notes<'_>) {
     for instruction in view.instructions() {
         let Command::Run(run) = &instruction.command else { continue };
         // Whoever mounts the lists has them from somewhere.
-        if run.mounts.iter().any(|mount| mount.text.contains("/var/lib/apt")) || !installs_without_lists(&words(run)) {
+        if run.mounts.iter().any(|mount| mount.text.contains("/var/lib/apt")) || !installs_without_lists(&texts(run)) {
             continue;
         }
         let detail = "The package lists of this installation are not fetched in the same step";
@@ -40,39 +40,64 @@ fn look(view: &View<'_>, notes: &mut Notes<'_>) {
     }
 }
 
-/// The words of what is run.
-fn words(run: &Run) -> Vec<&str> {
-    let separates = |letter: char| letter.is_whitespace() || matches!(letter, ';' | '&' | '|' | '(' | ')');
-    let mut words: Vec<&str> = match &run.line {
-        CommandLine::Shell(word) => word.text.split(separates).collect(),
-        CommandLine::Exec(argv, _) => argv.iter().flat_map(|word| word.split(separates)).collect(),
+/// What is run, lines that are continued joined.
+fn texts(run: &Run) -> Vec<String> {
+    let line = match &run.line {
+        CommandLine::Shell(word) => word.text.clone(),
+        CommandLine::Exec(argv, _) => argv.join(" "),
     };
-    words.extend(run.heredocs.iter().flat_map(|heredoc| heredoc.content.split(separates)));
-    words.retain(|word| !word.is_empty());
-    words
+    std::iter::once(line).chain(run.heredocs.iter().map(|heredoc| heredoc.content.replace("\\\n", " "))).collect()
 }
 
-/// Is something installed before the lists are fetched? Only words after a program's own options count.
-fn installs_without_lists(words: &[&str]) -> bool {
-    for (at, word) in words.iter().enumerate() {
-        if !matches!(word.rsplit('/').next(), Some("apt-get" | "apt" | "aptitude")) {
+/// Is something installed before the lists are fetched?
+fn installs_without_lists(texts: &[String]) -> bool {
+    let commands = texts.iter().flat_map(|text| text.split([';', '&', '|', '(', ')', '\n']));
+    for command in commands {
+        let words: Vec<&str> = command.split_whitespace().collect();
+        let Some(at) = words.iter().position(|word| matches!(word.rsplit('/').next(), Some("apt-get" | "apt" | "aptitude"))) else {
+            continue;
+        };
+        if words.first().is_some_and(|first| first.starts_with('#') || matches!(*first, "echo" | "printf")) {
             continue;
         }
         let mut arguments = words.iter().skip(at + 1).skip_while(|word| word.starts_with('-') || word.contains("::"));
         match arguments.next() {
             Some(&"update") => return false,
-            // Files are installed without lists, and what a variable holds nobody knows.
-            Some(&"install") => {
-                let first = arguments.find(|word| !word.starts_with('-'));
-                return first.is_some_and(|first| is_package(first));
+            Some(&"install") if !words.contains(&"--update") && !words.contains(&"-U") => {
+                return arguments.find(|word| !word.starts_with('-')).is_some_and(|first| is_package(first));
             }
+            Some(&"install") => return false,
             _other => {}
         }
     }
     false
 }
 
-/// Is it a name that is looked up in the lists?
+/// Is it a name that is looked up in the lists? Files are installed without them, and what a variable holds nobody knows.
 fn is_package(word: &str) -> bool {
     word.starts_with(|letter: char| letter.is_ascii_alphanumeric()) && word.rsplit_once('.').is_none_or(|(_, end)| end != "deb")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_installation_by_name_needs_lists() {
+        let needs = |text: &str| installs_without_lists(&[text.to_owned()]);
+        for text in ["apt-get install -y curl", "apt-get -y install curl && apt-get update", "sudo apt -o A::B=1 install curl"] {
+            assert!(needs(text), "{text}");
+        }
+        for text in [
+            "apt-get update && apt-get install -y curl",
+            "apt-get -f install && rm x",
+            "apt-get install ./x.deb",
+            "apt-get install -y $PACKAGES",
+            "apt install --update curl",
+            "echo apt-get install curl",
+            "apt-get clean",
+        ] {
+            assert!(!needs(text), "{text}");
+        }
+    }
 }

@@ -117,7 +117,7 @@ fn origins(copied: &Copied<'_>, path: &str) -> Vec<String> {
         let Some(below) = path.strip_prefix(dest).and_then(|below| below.strip_prefix('/')) else { continue };
         if name.contains(['*', '?', '[']) {
             if !below.contains('/') {
-                origins.push(format!("{parent}/{below}"));
+                origins.push(if parent.is_empty() { below.to_owned() } else { format!("{parent}/{below}") });
             }
         } else if below == name {
             origins.push(source.clone());
