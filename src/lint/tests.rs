@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, path::Path};
 
-use super::{Files, Finding, Options, Origin, Rule, Subject, check, rules};
+use super::{Example, Files, Finding, Options, Origin, Rule, Subject, check, rules};
 use crate::{
     diag::{Source, render},
     dockerfile,
@@ -64,21 +64,20 @@ fn what_the_rules_say_is_in_the_catalogue_of_messages() {
 
 /// A table of docs/lint.md: the rules of one origin, each with its examples.
 fn page(own: bool) -> String {
-    let mut page = String::new();
-    for rule in rules().filter(|rule| (rule.origin == Origin::Own) == own) {
+    let sections = rules().filter(|rule| (rule.origin == Origin::Own) == own).map(|rule| {
         let url = rule.url().map(|url| format!(" ([BuildKit's page]({url}))")).unwrap_or_default();
         let experimental = if rule.experimental { " Only with `experimental=`." } else { "" };
         let mut summary = rule.summary.to_owned();
         if let Some(first) = summary.get_mut(..1) {
             first.make_ascii_uppercase();
         }
-        page += &format!("### {}\n\n{summary}.{experimental}{url}\n\n", rule.name);
-        let files: String =
-            rule.example.files.iter().map(|(path, mode, text)| format!("# file {path}, mode {mode:04o}: {text:?}\n")).collect();
-        let says: String = rule.example.says.iter().map(|(line, detail)| format!("# line {line}: {detail}\n")).collect();
-        page += &format!("```dockerfile\n{files}{}{says}```\n\nRight:\n\n```dockerfile\n{}```\n\n", rule.example.bad, rule.example.good);
-    }
-    page
+        let Example { bad, good, files, says } = &rule.example;
+        let files: Vec<String> = files.iter().map(|(path, mode, text)| format!("# file {path}, mode {mode:04o}: {text:?}\n")).collect();
+        let says: Vec<String> = says.iter().map(|(line, detail)| format!("# line {line}: {detail}\n")).collect();
+        let bad = format!("```dockerfile\n{}{bad}{}```", files.concat(), says.concat());
+        format!("### {}\n\n{summary}.{experimental}{url}\n\n{bad}\n\nRight:\n\n```dockerfile\n{good}```\n\n", rule.name)
+    });
+    sections.collect::<Vec<_>>().concat()
 }
 
 #[test]

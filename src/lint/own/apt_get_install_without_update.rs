@@ -62,11 +62,10 @@ fn installs_without_lists(texts: &[String]) -> bool {
         }
         let mut arguments = words.iter().skip(at + 1).skip_while(|word| word.starts_with('-') || word.contains("::"));
         match arguments.next() {
-            Some(&"update") => return false,
             Some(&"install") if !words.contains(&"--update") && !words.contains(&"-U") => {
                 return arguments.find(|word| !word.starts_with('-')).is_some_and(|first| is_package(first));
             }
-            Some(&"install") => return false,
+            Some(&("update" | "install")) => return false,
             _other => {}
         }
     }
