@@ -20,7 +20,9 @@ use ureq::http::{HeaderMap, HeaderName, Method, StatusCode, header};
 
 use super::{Asker, Error, Patience, Progress, date};
 use crate::{
-    http::{self as exchange, Answer, Cause, Content, Fault, Pace, Request, Transport, Trust, Url, basic, harmless, is_internal},
+    http::{
+        self as exchange, Answer, Cause, Content, Fault, Pace, Request, Transport, Trust, Url, basic, harmless, is_internal, is_loopback,
+    },
     oci::{Descriptor, Digest},
     remote::HttpAddress,
     store::{BlobWriter, Store},
@@ -278,12 +280,19 @@ impl<'a> Client<'a> {
         Err(self.hostile(&format!("more than {MOST_REDIRECTS} redirects")).into())
     }
 
-    /// A stranger has no business to send us to this machine or to its local link.
+    /// Nobody has business to send us to the local link, where a cloud's metadata are, and no stranger to this machine.
     fn check(&self, next: &Url) -> Result<(), Error> {
-        let own = |host: &str| {
-            is_internal(host) || (host, 0).to_socket_addrs().is_ok_and(|mut all| all.any(|at| is_internal(&at.ip().to_string())))
+        if next.host() == self.first.host() {
+            return Ok(());
+        }
+        let places = |host: &str| {
+            let found = (host, 0).to_socket_addrs().into_iter().flatten().map(|place| place.ip().to_string());
+            found.chain([host.to_owned()]).collect::<Vec<_>>()
         };
-        if next.host() != self.first.host() && own(next.host()) && !own(self.first.host()) {
+        let next_places = places(next.host());
+        let on_link = next_places.iter().any(|place| is_internal(place) && !is_loopback(place));
+        let here = |all: &[String]| all.iter().any(|place| is_loopback(place));
+        if on_link || (here(&next_places) && !here(&places(self.first.host()))) {
             return Err(self.hostile(&format!("a redirect to `{}`, which is this machine or its local link", next.host())));
         }
         Ok(())

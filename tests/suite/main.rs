@@ -12,6 +12,7 @@
 
 mod harness;
 
+mod adding;
 mod bad_input;
 mod building;
 mod caching;

@@ -108,14 +108,20 @@ impl<'a> Repository<'a> {
 
     /// The object, fetched if it is not there.
     fn bring(&self, found: &Found, asker: &mut Asker<'_>) -> Result<Commit, Failed> {
-        let mut object = found.object.clone();
-        if self.object(&name(&object), asker)?.as_deref() != Some(object.as_str()) {
-            object = self.fetch(found, asker)?;
+        let had = self.object(&name(&found.object), asker)?.filter(|object| *object == found.object);
+        let known = had.is_some();
+        let object = match had {
+            Some(object) => object,
+            None => self.fetch(found, asker)?,
+        };
+        match self.object(&format!("{}^{{commit}}", name(&object)), asker)? {
+            Some(id) => Ok(Commit { id, object }),
+            None if known => Err(Failed::Said(format!("{object} was there and is damaged"))),
+            None => {
+                let detail = format!("{object} is no commit");
+                Err(Error::Refused { what: self.git.address.to_string(), detail, help: None }.into())
+            }
         }
-        let peeled = self.object(&format!("{}^{{commit}}", name(&object)), asker)?;
-        let detail = || Error::Refused { what: self.git.address.to_string(), detail: format!("{object} is no commit"), help: None };
-        let id = peeled.ok_or_else(detail)?;
-        Ok(Commit { id, object })
     }
 
     /// What a name stands for in the repository.

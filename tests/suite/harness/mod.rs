@@ -13,6 +13,7 @@ mod registry;
 mod scan;
 mod sshd;
 mod tree;
+mod web;
 
 pub(crate) use base::{busybox_layout, debian_rootfs};
 pub(crate) use docker::Docker;
@@ -26,3 +27,4 @@ pub(crate) use registry::Registry;
 pub(crate) use scan::{Needle, found};
 pub(crate) use sshd::{SshAgent, Sshd, copy_programs};
 pub(crate) use tree::{Kind, Node, differences, merged, read_layer};
+pub(crate) use web::{Asked, Web, answer};
