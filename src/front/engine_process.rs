@@ -127,7 +127,8 @@ fn converse(
             FromEngine::Failed(error) => return Ok(Some(Err(error))),
             FromEngine::Fetch { image, blob } => FromFront::Fetched(answers.registries.blob(&image, &blob, answers.store, event)),
             FromEngine::Source(source) => {
-                let order = Order { store: answers.store, secrets: answers.secrets, cancel: answers.cancel };
+                let Answers { store, secrets, agents, cancel, .. } = *answers;
+                let order = Order { store, secrets, agents, cancel };
                 FromFront::Source(answers.sources.fetched(&source, answers.remotes, order, event))
             }
             FromEngine::Agent { id } => {

@@ -1,19 +1,26 @@
 //! What is fetched from far off as the rest of the front uses it: with the build's secrets, its cancel and its events.
 
-use std::{cell::RefCell, collections::BTreeMap, time::Instant};
+use std::{
+    cell::RefCell,
+    collections::BTreeMap,
+    os::{fd::OwnedFd, unix::net::UnixListener},
+    path::PathBuf,
+    sync::Arc,
+    time::Instant,
+};
 
-use super::{Cancel, Request, Secret, Session};
+use super::{Agent, Cancel, Request, Secret, Session, agent};
 use crate::{
     engine::{Event, Fetched, FetchedAs},
     error::{Error, Kind},
     fetch::{
-        self, Asker, Progress, Settings,
+        self, Asker, Progress, Settings, Ssh,
         git::{self, Checkout},
         http::{self, Download},
     },
     oci::Digest,
     plan::CopySource,
-    remote::{GitAddress, HttpAddress},
+    remote::{GitAddress, HttpAddress, Transport},
     store::{Scratch, Store},
 };
 
@@ -30,6 +37,8 @@ pub struct Order<'a> {
     pub store: &'a Store,
     /// The build's secrets: some are tokens, by their ids.
     pub secrets: &'a BTreeMap<String, Secret>,
+    /// The agents of `--ssh`: `default` is git's.
+    pub agents: &'a BTreeMap<String, Arc<Agent>>,
     /// The way to stop it.
     pub cancel: &'a Cancel,
 }
@@ -37,7 +46,7 @@ pub struct Order<'a> {
 impl<'a> Order<'a> {
     /// On behalf of a build.
     pub(super) fn of(request: &'a Request, session: &Session<'a>) -> Self {
-        Self { store: session.store, secrets: &request.secrets, cancel: session.cancel }
+        Self { store: session.store, secrets: &request.secrets, agents: &request.agents, cancel: session.cancel }
     }
 }
 
@@ -55,40 +64,65 @@ impl Remotes {
         order: Order<'_>,
         event: &mut dyn FnMut(Event),
     ) -> Result<Download, Error> {
-        self.asked(order, event, |asker| http::download(order.store, address, wanted, asker))
+        asked(&self.settings, order, event, |asker| http::download(order.store, address, wanted, asker))
     }
 
     /// The files of a commit, in a scratch directory of the store.
     pub fn checkout(&self, address: &GitAddress, order: Order<'_>, event: &mut dyn FnMut(Event)) -> Result<Checkout, Error> {
-        self.asked(order, event, |asker| git::checkout(order.store, address, asker))
+        let lent = lent(address, order)?;
+        let agent = lent.as_ref().map(|lent| lent.socket.clone()).or_else(|| self.settings.ssh.agent.clone());
+        let settings = Settings { ssh: Ssh { agent, ..self.settings.ssh.clone() }, ..self.settings.clone() };
+        asked(&settings, order, event, |asker| git::checkout(order.store, address, asker))
     }
+}
 
-    fn asked<T>(
-        &self,
-        order: Order<'_>,
-        event: &mut dyn FnMut(Event),
-        ask: impl FnOnce(&mut Asker<'_>) -> Result<T, fetch::Error>,
-    ) -> Result<T, Error> {
-        let secrets = |id: &str| match order.secrets.get(id) {
-            Some(secret) => secret.read(id).map(Some).map_err(Into::into),
-            None => Ok(None),
-        };
-        let mut last: Option<Instant> = None;
-        let mut progress = |progress: Progress| match progress {
-            Progress::Bytes { what, done, total: Some(total) } => event(Event::Transfer { what, done, total }),
-            // How far it is from its end is not known: now and then a line says that it lives.
-            Progress::Bytes { what, done, total: None } => {
-                if last.is_none_or(|last| last.elapsed().as_secs() >= 1) {
-                    last = Some(Instant::now());
-                    event(Event::Note { text: format!("{what} {done} bytes") });
-                }
+/// The agent of `--ssh default`, on a socket for git; it is served as long as this lives.
+struct Lent {
+    socket: PathBuf,
+    _until: OwnedFd,
+    _scratch: Scratch,
+}
+
+/// `None`: there is no such agent, or no need of one.
+fn lent(address: &GitAddress, order: Order<'_>) -> Result<Option<Lent>, Error> {
+    const ID: &str = "default";
+    let Some(agent) = order.agents.get(ID).filter(|_| address.transport == Transport::Ssh) else { return Ok(None) };
+    let broken = |error: std::io::Error| Error::new(Kind::Environment, "cannot serve an ssh agent to git").because(&error);
+    let scratch = order.store.scratch()?;
+    let socket = scratch.path().join("agent");
+    let listener = UnixListener::bind(&socket).map_err(broken)?;
+    listener.set_nonblocking(true).map_err(broken)?;
+    let (until, held) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(|errno| broken(errno.into()))?;
+    agent::serve(agent, ID, listener.into(), until)?;
+    Ok(Some(Lent { socket, _until: held, _scratch: scratch }))
+}
+
+/// Has something done with the build's secrets, cancel and events.
+fn asked<T>(
+    settings: &Settings,
+    order: Order<'_>,
+    event: &mut dyn FnMut(Event),
+    ask: impl FnOnce(&mut Asker<'_>) -> Result<T, fetch::Error>,
+) -> Result<T, Error> {
+    let secrets = |id: &str| match order.secrets.get(id) {
+        Some(secret) => secret.read(id).map(Some).map_err(Into::into),
+        None => Ok(None),
+    };
+    let mut last: Option<Instant> = None;
+    let mut progress = |progress: Progress| match progress {
+        Progress::Bytes { what, done, total: Some(total) } => event(Event::Transfer { what, done, total }),
+        // How far it is from its end is not known: now and then a line says that it lives.
+        Progress::Bytes { what, done, total: None } => {
+            if last.is_none_or(|last| last.elapsed().as_secs() >= 1) {
+                last = Some(Instant::now());
+                event(Event::Note { text: format!("{what} {done} bytes") });
             }
-            Progress::Note(text) => event(Event::Note { text }),
-        };
-        let cancelled = || order.cancel.is_cancelled();
-        let mut asker = Asker { settings: &self.settings, secrets: &secrets, cancelled: &cancelled, progress: &mut progress };
-        ask(&mut asker).map_err(Error::from)
-    }
+        }
+        Progress::Note(text) => event(Event::Note { text }),
+    };
+    let cancelled = || order.cancel.is_cancelled();
+    let mut asker = Asker { settings, secrets: &secrets, cancelled: &cancelled, progress: &mut progress };
+    ask(&mut asker).map_err(Error::from)
 }
 
 /// What one build has fetched for its ADDs: each source once, kept until the build is over.

@@ -7,7 +7,7 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use crate::harness::{Image, Kind, Project, Web, answer, free_port, need, output_of, wait_until};
+use crate::harness::{Image, Kind, Project, Sshd, Web, answer, free_port, need, output_of, wait_until};
 
 /// Repositories, and who serves them.
 pub(super) struct Served {
@@ -254,9 +254,10 @@ fn a_checksum_is_that_of_the_commit_or_of_its_tag() {
     let repository = served.repository("r", &[("f", "1")]);
     let _tagged = repository.git(&["tag", "-a", "-m", "v1", "v1"]);
     let (commit, tag) = (repository.head(), repository.git(&["rev-parse", "v1"]));
+    let short = commit.chars().take(8).collect::<String>();
     let project = Project::new();
     let url = served.url("r");
-    for sum in [commit.as_str(), &commit[..8], &tag, &commit.to_uppercase()] {
+    for sum in [&commit, &short, &tag, &commit.to_uppercase()] {
         let _good = of(&project, &format!("ADD --checksum={sum} {url}#v1 /d\nADD {url}?tag=v1&checksum={sum} /e\n"));
     }
     let _pinned = of(&project, &format!("ADD {url}?checksum={commit}&fetch-by-commit=1 /d\n"));
@@ -273,7 +274,7 @@ fn what_is_not_there_is_said_with_its_place() {
     let project = Project::new();
     let url = served.url("r");
     fails(&project, &format!("ADD {url}#nope /d"), 1, &["no ref `nope`"]);
-    fails(&project, &format!("ADD {url}#{} /d", &repository.head()[..10]), 1, &["all of its 40 digits"]);
+    fails(&project, &format!("ADD {url}#{} /d", repository.head().chars().take(10).collect::<String>()), 1, &["all of its 40 digits"]);
     fails(&project, &format!("ADD {url}#:nope /d"), 1, &["no directory `nope`"]);
     fails(&project, &format!("ADD {url}#:f /d"), 1, &["not a directory"]);
     fails(&project, &format!("ADD git://127.0.0.1:{}/r /d", free_port()), 5, &["cannot be fetched"]);
@@ -357,4 +358,21 @@ fn a_machine_without_git_is_told_which_package_it_lacks() {
     let mut project = Project::new();
     project.variable("PATH", "/nonexistent");
     fails(&project, "ADD git://127.0.0.1/r /d", 4, &["the program `git` is not installed", "install the package `git`"]);
+}
+
+#[test]
+fn a_repository_is_fetched_over_ssh_from_a_known_host_with_the_agent_of_the_build() {
+    let Some(served) = Served::new() else { return };
+    let project = Project::new();
+    let Some(sshd) = Sshd::start(&project.path("sshd")) else { return };
+    let repository = served.repository("r", &[("f", "1")]);
+    let user = output_of(Command::new("id").arg("-un")).good().out();
+    let line = format!("ADD ssh://{}@127.0.0.1:{}{} /d", user.trim(), sshd.port, repository.path.display());
+    let _written = project.dockerfile(&format!("FROM scratch\n{line}\n"));
+    let flag = format!("default={}", sshd.keys[0].display());
+    let _stranger = project.build(&["--ssh", &flag]).ends_with(5).says(&["the host's key is not known", "ssh-keyscan"]);
+    fs::create_dir(project.path("home/.ssh")).unwrap();
+    fs::write(project.path("home/.ssh/known_hosts"), &sshd.known).unwrap();
+    assert_eq!(names(&project.image(&["--ssh", &flag])), ["d", "d/f"]);
+    let _nobody = project.build(&[]).ends_with(5).says(&["refuses access", "ssh-add"]);
 }
