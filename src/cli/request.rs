@@ -137,7 +137,9 @@ fn inside(path: &Path) -> Result<String, Error> {
 fn plan_request(args: &Build, contexts: &BTreeMap<String, NamedContext>) -> Result<plan::Request, Error> {
     let platform = match args.platform.as_slice() {
         [] => None,
-        [one] if !one.contains(',') => Some(one.parse::<Platform>().map_err(|error| usage(error.to_string()))?),
+        [one] if !one.contains(',') => {
+            Some(one.parse::<Platform>().map_err(|error| usage(error.to_string()).help("write it like `linux/amd64` or `linux/arm/v7`"))?)
+        }
         _ => return Err(usage("one platform is built at a time").help("build each platform by itself")),
     };
     let network = match args.network.as_str() {

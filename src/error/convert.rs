@@ -89,7 +89,16 @@ impl From<context::Error> for Error {
             | context::Error::TooLong { .. }
             | context::Error::Archive { .. } => Kind::Request,
         };
-        Self { denied, ..public(kind, &error) }
+        let public = public(kind, &error);
+        let help = match &error {
+            context::Error::IgnoreFile { .. } => {
+                Some("correct the pattern on that line; `[` begins a class, and `\\[` is the character itself")
+            }
+            context::Error::TooLong { .. } => Some("shorten it"),
+            context::Error::Changed { .. } => Some("build again when nothing writes to it"),
+            context::Error::Path(_) | context::Error::Unresolved(_) | context::Error::Name(_) | context::Error::Archive { .. } => None,
+        };
+        Self { denied, help: public.help.or(help.map(str::to_owned)), ..public }
     }
 }
 

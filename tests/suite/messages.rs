@@ -96,11 +96,14 @@ impl Case {
         }
         fs::create_dir_all(project.context()).unwrap();
         let line = self.line.as_deref().unwrap_or("build .");
-        let mut command = project.command(line.split(' ').chain(["--progress", "quiet"]));
+        // Quiet progress has no warnings; what plain progress has besides is no message.
+        let progress = if self.warnings { "plain" } else { "quiet" };
+        let is_progress = |line: &&str| ["built ", "steps run ", "#", "   "].iter().any(|start| line.starts_with(start));
+        let mut command = project.command(line.split(' ').chain(["--progress", progress]));
         let ran = crate::harness::output_of(command.current_dir(project.context()));
         let mut said = String::new();
         let mut is_warning = false;
-        for line in ran.stderr.lines().filter(|line| !line.starts_with("built ")) {
+        for line in ran.stderr.lines().filter(|line| !is_progress(line)) {
             is_warning = line.starts_with("warning") || (is_warning && !line.starts_with("error"));
             if self.warnings || !is_warning {
                 said.extend([line, "\n"]);
@@ -151,4 +154,27 @@ fn every_mistake_of_the_catalogue_has_its_message() {
             insta::assert_snapshot!(topic, catalogue);
         }
     });
+}
+
+/// What can be read of the catalogue by a machine: no error is without its place and its next step.
+#[test]
+fn every_error_of_the_catalogue_has_a_place_and_a_next_step() {
+    let mut wrong = Vec::new();
+    let mut count = 0;
+    for (topic, catalogue) in files(&sources().join("testdata/messages"), "snap") {
+        for case in catalogue.split("\n=== ").skip(1) {
+            let (title, rest) = case.split_once('\n').unwrap();
+            let of_the_command_line = rest.contains("\nexit code: 2");
+            for error in rest.split("\nerror: ").skip(1) {
+                count += 1;
+                let has_place = error.lines().any(|line| line.trim_start().starts_with("--> "));
+                let has_help = error.lines().any(|line| line.trim_start().starts_with("= help: "));
+                if !has_help || !(has_place || of_the_command_line) {
+                    wrong.push(format!("{topic}: {title}: {}", error.lines().next().unwrap_or_default()));
+                }
+            }
+        }
+    }
+    assert!(count > 100, "{count}");
+    assert!(wrong.is_empty(), "{} of {count}:\n{}", wrong.len(), wrong.join("\n"));
 }
