@@ -146,7 +146,7 @@ fn plan_request(args: &Build, contexts: &BTreeMap<String, NamedContext>) -> Resu
         "default" => NetworkMode::Default,
         "host" => NetworkMode::Host,
         "none" => NetworkMode::None,
-        other => return Err(usage(format!("`{other}` is no network: default, host or none"))),
+        other => return Err(usage(format!("`{other}` is no network")).help("it is `default`, `host` or `none`")),
     };
     let mut build_args = BTreeMap::new();
     for text in &args.build_args {
