@@ -186,7 +186,7 @@ fn named_context(text: &str) -> Result<(String, NamedContext), Error> {
         return Err(usage(format!("no context can be called `{key}`: the name has a meaning already")));
     }
     let context = if let Some(reference) = value.strip_prefix("docker-image://") {
-        NamedContext::Image(name(reference)?)
+        if reference == "scratch" { NamedContext::Scratch } else { NamedContext::Image(name(reference)?) }
     } else if let Some(rest) = value.strip_prefix("oci-layout://") {
         // A path may have an `@` in it, a digest has none.
         let (path, selector) = match rest.rsplit_once('@') {

@@ -21,6 +21,8 @@ use crate::{
 pub enum NamedContext {
     /// A directory.
     Directory(PathBuf),
+    /// `docker-image://scratch`: nothing, as in FROM.
+    Scratch,
     /// An image, by name.
     Image(Reference),
     /// An image of an OCI layout: the directory or tar, and the tag or digest after it.
@@ -70,6 +72,7 @@ impl LookUp<'_> {
         });
         match context {
             Some((name, NamedContext::Directory(_))) => Ok(Some(Base::Directory(name.clone()))),
+            Some((_, NamedContext::Scratch)) => Ok(Some(Base::Scratch)),
             Some((_, NamedContext::Image(reference))) => self.image(reference, platform),
             Some((_, NamedContext::Layout(path, selector))) => self.layout(path, selector.as_deref(), platform).map(Some),
             Some((name, NamedContext::Http(_) | NamedContext::Git(_))) => {

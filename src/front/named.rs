@@ -26,7 +26,9 @@ impl Named {
         let from = match request.contexts.get(name) {
             Some(NamedContext::Http(address)) => ContextFrom::Http(address.clone()),
             Some(NamedContext::Git(address)) => ContextFrom::Git(address.clone()),
-            Some(NamedContext::Directory(_) | NamedContext::Image(_) | NamedContext::Layout(..)) | None => return Ok(None),
+            Some(NamedContext::Directory(_) | NamedContext::Scratch | NamedContext::Image(_) | NamedContext::Layout(..)) | None => {
+                return Ok(None);
+            }
         };
         if let Some(known) = self.0.borrow().get(name) {
             return Ok(Some(Rc::clone(known)));

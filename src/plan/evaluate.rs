@@ -138,6 +138,7 @@ impl Evaluation<'_> {
                     config.config.on_build = None;
                     (Start::Image(image.clone()), Vec::new(), fresh(config))
                 }
+                Base::Scratch => (Start::Scratch, Vec::new(), fresh(self.empty_config())),
                 Base::Directory(name) => (Start::Scratch, vec![whole(name, node)], fresh(self.empty_config())),
             },
         }
@@ -389,6 +390,7 @@ pub(super) fn is_for_the_scanner(name: &str) -> bool {
 fn origin_of(base: Base) -> Origin {
     match base {
         Base::Image(image) => Origin::Image(image),
+        Base::Scratch => Origin::Scratch,
         Base::Directory(name) => Origin::Named(name),
     }
 }

@@ -24,7 +24,7 @@ pub(super) fn triggers<'a>(graph: &Graph<'a>, node: &Node<'a>, start: &Beginning
                 let expressions = image.config.config.on_build.iter().flatten().map(String::as_str);
                 (expressions.collect(), image.name.clone())
             }
-            Base::Directory(_) => return Vec::new(),
+            Base::Scratch | Base::Directory(_) => return Vec::new(),
         },
         Beginning::Stage(base) => (graph.nodes.get(*base).map(own).unwrap_or_default(), graph.name(*base)),
         Beginning::Scratch | Beginning::Replaced(_) | Beginning::Broken => return Vec::new(),

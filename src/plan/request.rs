@@ -65,6 +65,8 @@ pub struct BaseError {
 pub enum Base {
     /// An image.
     Image(BaseImage),
+    /// Nothing: a named context that is `docker-image://scratch`.
+    Scratch,
     /// A named context that is a directory: it can be copied from, and `FROM` it is `FROM scratch` + `COPY . /`.
     Directory(String),
 }

@@ -335,6 +335,14 @@ fn steps_mount_an_archive_as_they_mount_a_directory() {
 }
 
 #[test]
+fn a_context_that_is_scratch_is_nothing() {
+    let project = Project::new();
+    project.dockerfile("FROM busybox AS base\nFROM base\nCOPY --from=busybox --parents ./none* /empty/\nCOPY <<EOF /f\nx\nEOF\n");
+    let image = project.image(&["--build-context", "busybox=docker-image://scratch"]);
+    assert_eq!(image.tree().into_keys().collect::<Vec<_>>(), ["empty", "f"]);
+}
+
+#[test]
 fn a_mistake_about_the_context_says_what_to_type() {
     let project = Project::new();
     project.dockerfile("FROM scratch\n");
