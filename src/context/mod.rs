@@ -31,7 +31,7 @@ use crate::{
     pattern::{BadPattern, PatternList},
     sys::{
         PathError,
-        dir::{self, FileKind, Stat},
+        dir::{self, DirEntry, FileKind, Stat},
     },
     tree::{BadPath, ContentDigest, Step, TreePath, Unresolved, Xattrs, resolve_with},
 };
@@ -102,6 +102,8 @@ pub struct Context {
     ignore: PatternList,
     ignorefile: String,
     listings: Mutex<BTreeMap<TreePath, Arc<Listing>>>,
+    /// Of ignored directories: is something below it taken back?
+    held: Mutex<BTreeMap<TreePath, bool>>,
     stats: Option<Arc<Stats>>,
 }
 
@@ -114,7 +116,8 @@ impl Context {
     /// The same of an open directory.
     pub fn of(root: Arc<OwnedFd>, ignore: PatternList) -> Self {
         let name = "the build context".to_owned();
-        Self { root, name, ignore, ignorefile: ".dockerignore".to_owned(), listings: Mutex::default(), stats: None }
+        let ignorefile = ".dockerignore".to_owned();
+        Self { root, name, ignore, ignorefile, listings: Mutex::default(), held: Mutex::default(), stats: None }
     }
 
     /// Calls it something else than "the build context" in messages: ``the context `assets` ``.
@@ -258,20 +261,21 @@ impl Context {
 
     fn list(&self, path: &TreePath) -> Result<Listing, Error> {
         let fd = dir::open_dir(&*self.root, path.as_os_path()).map_err(|error| refused("open", path, error))?;
+        let ignore = self.ignore.inside(path.as_bytes());
         let mut listing = Listing::new();
-        for name in dir::names(&fd).map_err(|error| refused("list", path, error))? {
-            let at = path.join(&name)?;
-            let excluded = self.ignore.excludes(at.as_bytes());
-            if excluded && !self.ignore.may_reinclude_below(at.as_bytes()) {
+        for DirEntry { name, is_dir } in dir::entries(&fd).map_err(|error| refused("list", path, error))? {
+            let excluded = ignore.excludes(&name);
+            if excluded && (is_dir == Some(false) || !ignore.may_reinclude_below(&name)) {
                 continue;
             }
             // What went away since the names were read was never there.
-            let Some(stat) = dir::stat(&fd, &name).map_err(|error| refused("stat", &at, error))? else { continue };
-            if excluded && !(stat.kind == FileKind::Dir && self.holds_something(&at)?) {
+            let at = || path.join(&name).unwrap_or_default();
+            let Some(stat) = dir::stat(&fd, &name).map_err(|error| refused("stat", &at(), error))? else { continue };
+            if excluded && !(stat.kind == FileKind::Dir && self.holds_something(&path.join(&name)?)?) {
                 continue;
             }
             let target = if stat.kind == FileKind::Symlink {
-                Some(dir::read_link(&fd, &name).map_err(|error| refused("read link", &at, error))?)
+                Some(dir::read_link(&fd, &name).map_err(|error| refused("read link", &at(), error))?)
             } else {
                 None
             };
@@ -280,24 +284,28 @@ impl Context {
         Ok(listing)
     }
 
-    /// Is anything below this ignored directory taken back with `!`?
+    /// Is anything below this ignored directory taken back with `!`? Each directory is looked at once.
     fn holds_something(&self, dir: &TreePath) -> Result<bool, Error> {
-        let mut ahead = vec![dir.clone()];
-        while let Some(at) = ahead.pop() {
-            let fd = dir::open_dir(&*self.root, at.as_os_path()).map_err(|error| refused("open", &at, error))?;
-            for name in dir::names(&fd).map_err(|error| refused("list", &at, error))? {
-                let below = at.join(&name)?;
-                if !self.ignore.excludes(below.as_bytes()) {
-                    return Ok(true);
-                }
-                let is_dir =
-                    dir::stat(&fd, &name).map_err(|error| refused("stat", &below, error))?.is_some_and(|stat| stat.kind == FileKind::Dir);
-                if is_dir && self.ignore.may_reinclude_below(below.as_bytes()) {
-                    ahead.push(below);
-                }
-            }
+        let known = self.held.lock().unwrap_or_else(PoisonError::into_inner).get(dir).copied();
+        if let Some(known) = known {
+            return Ok(known);
         }
-        Ok(false)
+        let fd = dir::open_dir(&*self.root, dir.as_os_path()).map_err(|error| refused("open", dir, error))?;
+        let ignore = self.ignore.inside(dir.as_bytes());
+        let mut below = dir::entries(&fd).map_err(|error| refused("list", dir, error))?;
+        let mut found = below.iter().any(|entry| !ignore.excludes(&entry.name));
+        below.retain(|entry| !found && entry.is_dir != Some(false) && ignore.may_reinclude_below(&entry.name));
+        for entry in below.iter_mut().filter(|entry| entry.is_dir.is_none()) {
+            let stat = dir::stat(&fd, &entry.name).map_err(|error| refused("stat", dir, error))?;
+            entry.is_dir = Some(stat.is_some_and(|stat| stat.kind == FileKind::Dir));
+        }
+        // A path is long, and deep: not one descriptor for each of its directories.
+        drop(fd);
+        for entry in below.iter().filter(|entry| entry.is_dir == Some(true)) {
+            found = found || self.holds_something(&dir.join(&entry.name)?)?;
+        }
+        let _before: Option<bool> = self.held.lock().unwrap_or_else(PoisonError::into_inner).insert(dir.clone(), found);
+        Ok(found)
     }
 }
 

@@ -35,7 +35,7 @@ pub fn to_json(parsed: &Parsed) -> Value {
         .map(|blank| json!({"lines": [blank.line, blank.line], "text": format!("Empty continuation line found in: {}", blank.text)}))
         .collect();
     present(&mut out, "warnings", json!(warnings));
-    out.insert("ast".to_owned(), parsed.level.nodes.iter().map(|one| node(one, false)).collect());
+    out.insert("ast".to_owned(), parsed.level.nodes().iter().map(|one| node(one, false)).collect());
     if parsed.stop.is_none() {
         out.insert("meta_args".to_owned(), file.meta_args.iter().map(meta_arg).collect());
         out.insert("stages".to_owned(), file.stages.iter().map(stage).collect());

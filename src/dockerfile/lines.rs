@@ -7,6 +7,8 @@
 //!
 //! Source: BuildKit `frontend/dockerfile/parser/parser.go` (`Parse`, `scanLines`, `trimContinuationCharacter`).
 
+use std::borrow::Cow;
+
 use crate::diag::Span;
 
 use super::ast::Word;
@@ -109,11 +111,13 @@ impl<'t> Reader<'t> {
 
 /// A joined line with the way back to the text.
 #[derive(Debug, Default)]
-pub(super) struct Logical {
-    /// Continuations joined.
-    pub(super) text: String,
-    /// (offset here, offset in the source) where a piece begins; sorted.
-    pieces: Vec<(usize, usize)>,
+pub(super) struct Logical<'t> {
+    /// Continuations joined; most lines have none, and are not copied.
+    pub(super) text: Cow<'t, str>,
+    /// Where the first piece begins in the source.
+    first: usize,
+    /// (offset here, offset in the source) where each other piece begins; sorted.
+    others: Vec<(usize, usize)>,
     /// Where the last piece ends in the source.
     end: usize,
     /// The first blank line inside.
@@ -122,9 +126,9 @@ pub(super) struct Logical {
     pub(super) too_long: Option<(u32, Span)>,
 }
 
-impl Logical {
+impl<'t> Logical<'t> {
     /// Joins `first` with what continues it.
-    pub(super) fn join<'t>(first: Physical<'t>, escape: char, reader: &mut Reader<'t>) -> Self {
+    pub(super) fn join(first: Physical<'t>, escape: char, reader: &mut Reader<'t>) -> Self {
         let mut line = Self::default();
         line.note_length(&first);
         let indent = first.text.len() - first.text.trim_start().len();
@@ -159,16 +163,22 @@ impl Logical {
         }
     }
 
-    fn push(&mut self, text: &str, source: usize) {
-        self.pieces.push((self.text.len(), source));
-        self.text.push_str(text);
+    fn push(&mut self, text: &'t str, source: usize) {
+        if self.end == 0 {
+            // A piece ends behind where the text begins, so that this is the first one, or nothing stands before it.
+            (self.text, self.first) = (Cow::Borrowed(text), source);
+        } else {
+            self.others.push((self.text.len(), source));
+            self.text.to_mut().push_str(text);
+        }
         self.end = source + text.len();
     }
 
     /// Where the byte at `offset` came from.
     fn source(&self, offset: usize) -> usize {
-        let index = self.pieces.partition_point(|(here, _)| *here <= offset).saturating_sub(1);
-        self.pieces.get(index).map_or(0, |(here, source)| source + (offset - here.min(&offset)))
+        let index = self.others.partition_point(|(here, _)| *here <= offset);
+        let (here, source) = index.checked_sub(1).and_then(|index| self.others.get(index)).copied().unwrap_or((0, self.first));
+        source + offset.saturating_sub(here)
     }
 
     /// The place of `start..end`.
@@ -190,7 +200,7 @@ impl Logical {
 /// A part of a logical line.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Cut<'l> {
-    line: &'l Logical,
+    line: &'l Logical<'l>,
     start: usize,
     end: usize,
 }

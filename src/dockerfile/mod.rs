@@ -6,6 +6,8 @@
 //!
 //! Source: BuildKit `frontend/dockerfile/parser`, `instructions`, `shell/lex.go`; docs/reference.md.
 
+use std::sync::OnceLock;
+
 use crate::diag::{Diagnostic, Span};
 
 pub mod ast;
@@ -69,7 +71,7 @@ impl Parsed {
             Phase::Parse => 0,
             Phase::Instructions => self.level.error_lines.get(stop.index).map_or(0, |lines| lines.0),
         });
-        let lines = self.level.nodes.iter().map(move |node| Line {
+        let lines = self.level.nodes().iter().map(move |node| Line {
             keyword: &node.keyword,
             words: &node.args,
             comments: &node.comments,
@@ -96,13 +98,28 @@ pub struct Stop {
 }
 
 /// What the JSON form says about lines.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default)]
 struct LineLevel {
-    nodes: Vec<node::Node>,
+    text: String,
+    /// Decoding takes the nodes apart; who asks for them has the text read again.
+    nodes: OnceLock<Vec<node::Node>>,
     blanks: Vec<node::Blank>,
     bad_directive: Option<String>,
     /// Of each error, the first and last physical line of its instruction.
     error_lines: Vec<(u32, u32)>,
+}
+
+/// The nodes are a function of the text.
+impl PartialEq for LineLevel {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text && self.blanks == other.blanks && self.error_lines == other.error_lines
+    }
+}
+
+impl LineLevel {
+    fn nodes(&self) -> &[node::Node] {
+        self.nodes.get_or_init(|| node::Nodes::of(&self.text).collect())
+    }
 }
 
 /// The most errors that are kept: a binary file has one on every line.
@@ -110,10 +127,9 @@ const MOST_ERRORS: usize = 200;
 
 /// Reads a Dockerfile; pure, and linear in the text.
 pub fn parse(text: &str) -> Parsed {
-    let mut outline = node::read(text);
-    let (dockerfile, problems) = decode::decode(&outline);
+    let (dockerfile, outline, problems) = decode::decode(text);
     // The line level is done before anything is decoded: its first error is BuildKit's.
-    let mut problems: Vec<_> = std::mem::take(&mut outline.problems).into_iter().chain(problems).enumerate().collect();
+    let mut problems: Vec<_> = outline.problems.into_iter().chain(problems).enumerate().collect();
     problems.sort_by_key(|(order, problem)| (problem.diagnostic.span().start, *order));
     if let Some(first) = problems.iter().position(|(order, _)| *order == 0).filter(|first| *first >= MOST_ERRORS) {
         problems.swap(MOST_ERRORS - 1, first);
@@ -124,7 +140,13 @@ pub fn parse(text: &str) -> Parsed {
     let error_lines = problems.iter().map(|(_, problem)| problem.lines).collect();
     let errors = problems.into_iter().map(|(_, problem)| problem.diagnostic).collect();
     let warnings = outline.blanks.iter().map(blank_line).collect();
-    let level = LineLevel { nodes: outline.nodes, blanks: outline.blanks, bad_directive: outline.bad_directive, error_lines };
+    let level = LineLevel {
+        text: text.to_owned(),
+        nodes: OnceLock::new(),
+        blanks: outline.blanks,
+        bad_directive: outline.bad_directive,
+        error_lines,
+    };
     Parsed { dockerfile, errors, warnings, stop, level }
 }
 

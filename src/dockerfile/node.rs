@@ -5,6 +5,8 @@
 //!
 //! Source: BuildKit `frontend/dockerfile/parser` (`parser.go`, `line_parsers.go`).
 
+use std::borrow::Cow;
+
 use crate::diag::{Diagnostic, Span};
 
 use super::ast::{Directive, Escape, Heredoc, Word};
@@ -35,13 +37,19 @@ pub(super) struct Problem {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Node {
     pub(super) keyword: Word,
+    /// The keyword in lower case.
+    pub(super) name: Name,
     pub(super) flags: Vec<Flag>,
     pub(super) args: Vec<Word>,
     pub(super) json: bool,
     pub(super) heredocs: Vec<Heredoc>,
     pub(super) original: String,
-    /// The text after keyword and flags.
-    pub(super) rest: Word,
+    /// The place of the text after keyword and flags.
+    pub(super) rest: Span,
+    /// The first word with `<<` in it where no heredoc was read.
+    pub(super) stray: Option<String>,
+    /// A comment hides what was meant to continue it; known once it is taken apart.
+    pub(super) commented: bool,
     /// After an ONBUILD.
     pub(super) sub: Option<Box<Node>>,
     pub(super) span: Span,
@@ -50,19 +58,44 @@ pub(super) struct Node {
     pub(super) comments: Vec<String>,
 }
 
-impl Node {
-    /// The keyword in lower case.
-    pub(super) fn name(&self) -> String {
-        self.keyword.text.to_lowercase()
-    }
+/// A name; those of instructions cost nothing.
+type Name = Cow<'static, str>;
 
+/// The instructions, in lower case.
+const NAMES: [&str; 18] = [
+    "run",
+    "copy",
+    "env",
+    "arg",
+    "from",
+    "workdir",
+    "label",
+    "add",
+    "cmd",
+    "entrypoint",
+    "expose",
+    "user",
+    "volume",
+    "healthcheck",
+    "maintainer",
+    "onbuild",
+    "shell",
+    "stopsignal",
+];
+
+fn name_of(keyword: &str) -> Name {
+    let known = NAMES.iter().find(|name| name.eq_ignore_ascii_case(keyword));
+    known.map_or_else(|| Cow::Owned(keyword.to_lowercase()), |name| Cow::Borrowed(*name))
+}
+
+impl Node {
     /// May heredocs follow?
     fn takes_heredocs(&self) -> bool {
         let inner = match &self.sub {
-            Some(sub) if self.name() == "onbuild" => sub,
+            Some(sub) if self.name == "onbuild" => sub,
             _ => self,
         };
-        matches!(inner.name().as_str(), "add" | "copy" | "run") && !inner.json
+        matches!(&*inner.name, "add" | "copy" | "run") && !inner.json
     }
 }
 
@@ -77,10 +110,9 @@ pub(super) struct Blank {
     pub(super) span: Span,
 }
 
-/// What the line level gives.
+/// What the line level gives besides the nodes.
 #[derive(Debug, Default)]
 pub(super) struct Outline {
-    pub(super) nodes: Vec<Node>,
     pub(super) directives: Vec<Directive>,
     /// What is wrong with the first directive that cannot be read.
     pub(super) bad_directive: Option<String>,
@@ -98,39 +130,77 @@ impl Outline {
     }
 }
 
-/// Reads the whole text.
-pub(super) fn read(text: &str) -> Outline {
-    let mut outline = Outline::default();
-    let mut reader = Reader::new(text);
-    let mut head = Head::default();
-    let mut comments = Vec::new();
-    while let Some(first) = reader.next() {
-        let is_directive = head.read(first).unwrap_or_else(|error| {
-            outline.bad_directive.get_or_insert_with(|| error.headline.clone());
-            // BuildKit counts the line only after it has looked for a directive.
-            outline.problem(*error, (first.number - 1, first.number - 1));
-            true
-        });
-        outline.escape = head.escape.map_or_else(Escape::default, Escape);
-        if is_directive {
-            continue;
+/// Reads one instruction after the other: a node is large beside a line of text, so that all of a long file would fill the
+/// memory with them.
+#[derive(Debug)]
+pub(super) struct Nodes<'t> {
+    reader: Reader<'t>,
+    head: Head,
+    outline: Outline,
+    /// Was there any?
+    found: bool,
+    ended: bool,
+}
+
+impl<'t> Nodes<'t> {
+    /// At the beginning of the text.
+    pub(super) fn of(text: &'t str) -> Self {
+        Self { reader: Reader::new(text), head: Head::default(), outline: Outline::default(), found: false, ended: false }
+    }
+
+    /// The first instruction that cannot be read, of those so far.
+    pub(super) fn first_lost(&self) -> Option<Span> {
+        self.outline.lost.first().copied()
+    }
+
+    /// Reads to the end and gives what was found besides nodes.
+    pub(super) fn finish(mut self) -> Outline {
+        self.by_ref().for_each(drop);
+        let mut outline = self.outline;
+        outline.directives = self.head.directives;
+        if !self.found && outline.lost.is_empty() {
+            let (line, end) = (self.reader.line(), self.reader.offset());
+            let error = Diagnostic::error("the file has no instructions", Span::new(end, end));
+            outline.problem(error.help("begin with `FROM` and an image, or `FROM scratch`"), (line, line));
         }
-        if first.is_comment() {
-            note_comment(&mut comments, first);
-        } else if !first.text.trim().is_empty() {
-            let ended = instruction(&mut outline, first, &mut reader, std::mem::take(&mut comments));
-            if ended.is_err() {
-                break;
+        outline
+    }
+}
+
+impl Iterator for Nodes<'_> {
+    type Item = Node;
+
+    fn next(&mut self) -> Option<Node> {
+        let outline = &mut self.outline;
+        let mut comments = Vec::new();
+        while !self.ended
+            && let Some(first) = self.reader.next()
+        {
+            let is_directive = self.head.read(first).unwrap_or_else(|error| {
+                outline.bad_directive.get_or_insert_with(|| error.headline.clone());
+                // BuildKit counts the line only after it has looked for a directive.
+                outline.problem(*error, (first.number - 1, first.number - 1));
+                true
+            });
+            outline.escape = self.head.escape.map_or_else(Escape::default, Escape);
+            if is_directive {
+                continue;
+            }
+            if first.is_comment() {
+                note_comment(&mut comments, first);
+            } else if !first.text.trim().is_empty() {
+                match instruction(outline, first, &mut self.reader, std::mem::take(&mut comments)) {
+                    Ok(Some(node)) => {
+                        self.found = true;
+                        return Some(node);
+                    }
+                    Ok(None) => {}
+                    Err(Ended) => self.ended = true,
+                }
             }
         }
+        None
     }
-    outline.directives = head.directives;
-    if outline.nodes.is_empty() && outline.lost.is_empty() {
-        let line = reader.line();
-        let error = Diagnostic::error("the file has no instructions", Span::new(text.len(), text.len()));
-        outline.problem(error.help("begin with `FROM` and an image, or `FROM scratch`"), (line, line));
-    }
-    outline
 }
 
 fn note_comment(comments: &mut Vec<String>, line: Physical<'_>) {
@@ -148,13 +218,18 @@ fn note_comment(comments: &mut Vec<String>, line: Physical<'_>) {
 /// What follows cannot be read as instructions.
 struct Ended;
 
-fn instruction<'t>(outline: &mut Outline, first: Physical<'t>, reader: &mut Reader<'t>, comments: Vec<String>) -> Result<(), Ended> {
+fn instruction<'t>(
+    outline: &mut Outline,
+    first: Physical<'t>,
+    reader: &mut Reader<'t>,
+    comments: Vec<String>,
+) -> Result<Option<Node>, Ended> {
     let line = Logical::join(first, outline.escape.0, reader);
     let start = first.start + (first.text.len() - first.text.trim_start().len());
     let lines = (first.number, reader.line());
     let whole = line.whole();
     if let Some(span) = line.blank {
-        outline.blanks.push(Blank { line: lines.1, text: line.text.clone(), span });
+        outline.blanks.push(Blank { line: lines.1, text: line.text.clone().into_owned(), span });
     }
     if let Some((number, span)) = line.too_long {
         let error = Diagnostic::error(
@@ -168,7 +243,7 @@ fn instruction<'t>(outline: &mut Outline, first: Physical<'t>, reader: &mut Read
         Err(error) => {
             outline.problem(*error, lines);
             outline.lost.push(whole.span());
-            return Ok(());
+            return Ok(None);
         }
     };
     let bodies = bodies(&mut node, whole, reader);
@@ -181,8 +256,7 @@ fn instruction<'t>(outline: &mut Outline, first: Physical<'t>, reader: &mut Read
         return Err(Ended);
     }
     node.comments = comments;
-    outline.nodes.push(node);
-    Ok(())
+    Ok(Some(node))
 }
 
 /// Without heredocs the instruction ends with its last word, not with the line feed.
@@ -193,14 +267,18 @@ fn trim_end(node: &mut Node, whole: Cut<'_>) {
 }
 
 fn bodies(node: &mut Node, line: Cut<'_>, reader: &mut Reader<'_>) -> Result<(), Box<Diagnostic>> {
-    if !node.takes_heredocs() || !line.text().contains("<<") {
+    if !line.text().contains("<<") {
         return Ok(());
     }
-    let announced = heredoc::announced_in(line)
+    let announced = if node.takes_heredocs() { heredoc::announced_in(line) } else { Ok(Vec::new()) };
+    let announced = announced
         .map_err(|error| Diagnostic::error("the name of this heredoc cannot be read", line.trim().span()).note(error.message))
         .map_err(|error| Box::new(error.help("write a plain word, or one in quotes that are closed: `<<EOF`")))?;
     for one in announced {
         node.heredocs.push(heredoc::body(&one, line, reader)?);
+    }
+    if node.heredocs.is_empty() {
+        node.stray = line.text().split_whitespace().skip(1).find(|word| word.contains("<<")).map(str::to_owned);
     }
     Ok(())
 }
@@ -212,16 +290,23 @@ fn node(line: Cut<'_>, escape: char, depth: usize) -> Result<Node, Box<Diagnosti
     let (keyword, after) = line.trim().split_blank();
     let (flags, rest) = after.map_or((Vec::new(), keyword.from(keyword.text().len())), take_flags);
     let rest = rest.trim();
-    let mut node =
-        Node { keyword: keyword.word(), flags, original: line.text().to_owned(), rest: rest.word(), span: line.span(), ..Node::default() };
+    let name = name_of(keyword.text());
+    let mut node = Node {
+        keyword: keyword.word(),
+        name,
+        flags,
+        original: line.text().to_owned(),
+        rest: rest.span(),
+        span: line.span(),
+        ..Node::default()
+    };
     fill(&mut node, rest, escape, depth)?;
     Ok(node)
 }
 
 /// Reads the rest of the line as the instruction has it.
 fn fill(node: &mut Node, rest: Cut<'_>, escape: char, depth: usize) -> Result<(), Box<Diagnostic>> {
-    let name = node.name();
-    match name.as_str() {
+    match &*node.name {
         "run" | "cmd" | "entrypoint" | "shell" => json_or(node, rest, |rest| vec![rest.word()]),
         "add" | "copy" | "volume" => json_or(node, rest, words_of),
         "healthcheck" => healthcheck(node, rest),
@@ -264,6 +349,7 @@ fn json_or(node: &mut Node, rest: Cut<'_>, other: impl Fn(Cut<'_>) -> Vec<Word>)
             node.json = true;
             node.args.extend(strings.into_iter().map(|(text, span)| Word { text, span }));
         }
+        Array::No if node.args.is_empty() => node.args = other(rest),
         Array::No => node.args.extend(other(rest)),
         Array::NotStrings(span) => {
             let error = Diagnostic::error("an array in JSON may hold only strings here", span).label("not a string");

@@ -132,7 +132,9 @@ impl Platform {
             offered.architecture == architecture && offered.variant.as_deref().unwrap_or("") == variant
         };
         let candidates = candidates(&wanted.architecture, wanted.variant.as_deref().unwrap_or(""));
-        candidates.iter().position(|(architecture, variant)| has(architecture, variant))
+        // A variant that nobody knows is still itself.
+        let same = wanted.architecture == offered.architecture && wanted.variant == offered.variant;
+        candidates.iter().position(|(architecture, variant)| has(architecture, variant)).or(same.then_some(0))
     }
 }
 
@@ -321,5 +323,13 @@ mod tests {
         fn any_text_is_parsed_or_refused(text in "\\PC{0,40}") {
             drop(text.parse::<Platform>());
         }
+    }
+
+    #[test]
+    fn a_variant_that_nobody_knows_is_itself_and_no_other() {
+        let platform = |text: &str| text.parse::<Platform>().unwrap();
+        assert!(platform("linux/arm64/xv9").matches(&platform("linux/arm64/xv9")));
+        assert!(platform("linux/amd64/v0").matches(&platform("linux/amd64/v0")));
+        assert!(!platform("linux/arm64/xv9").matches(&platform("linux/arm64/xv8")));
     }
 }

@@ -145,6 +145,28 @@ impl Pattern {
         states.accept()
     }
 
+    /// What is left of it below a directory; `None`: it matches the directory or one above it.
+    pub(super) fn below(&self, dir: &[Code]) -> Option<States<'_>> {
+        let mut states = States::start(&self.steps);
+        for code in dir {
+            if *code == SLASH && states.accept() {
+                return None;
+            }
+            states.advance(*code);
+            if states.dead() {
+                return Some(states);
+            }
+        }
+        if dir.is_empty() {
+            return Some(states);
+        }
+        if states.accept() {
+            return None;
+        }
+        states.advance(SLASH);
+        Some(states)
+    }
+
     /// Could it match something below this directory?
     pub(super) fn reaches_below(&self, dir: &[Code]) -> bool {
         let mut states = States::start(&self.steps);
@@ -343,8 +365,45 @@ fn read_class(text: &[(Code, bool)]) -> Option<(Item, &[(Code, bool)])> {
     }
 }
 
+/// What the rest of a pattern has to be where a name stands alone.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Rest {
+    /// This name.
+    Name(Vec<u8>),
+    /// A head, anything, a tail.
+    Around(Vec<u8>, Vec<u8>),
+    /// Something that only the states tell.
+    States,
+}
+
+impl Rest {
+    /// `None`: no name matches, only a path does.
+    fn of(steps: &[Step]) -> Option<Self> {
+        let slash = |step: &Step| matches!(step, Step::One(Item::Is(code)) if *code == SLASH);
+        if steps.is_empty() || steps.iter().any(slash) {
+            return None;
+        }
+        let literal = |step: &Step| if let Step::One(Item::Is(code)) = step { char::from_u32(*code) } else { None };
+        let anything = |step: &Step| match step {
+            Step::All => true,
+            Step::Many(Item::Class(ranges, negated)) => *negated && ranges.as_slice() == [(SLASH, SLASH)],
+            Step::Many(_) | Step::One(_) | Step::Dirs | Step::Head => false,
+        };
+        let head: String = steps.iter().map_while(literal).collect();
+        let Some((_, rest)) = steps.split_at_checked(head.chars().count()).filter(|(_, rest)| !rest.is_empty()) else {
+            return Some(Self::Name(head.into_bytes()));
+        };
+        let tail: Option<String> = rest.iter().skip(1).map(literal).collect();
+        match tail {
+            Some(tail) if rest.first().is_some_and(anything) => Some(Self::Around(head.into_bytes(), tail.into_bytes())),
+            _ => Some(Self::States),
+        }
+    }
+}
+
 /// Which steps may come next; the number of steps stands for "all done".
-struct States<'p> {
+#[derive(Debug, Clone)]
+pub(super) struct States<'p> {
     steps: &'p [Step],
     /// Sorted, without doubles; those steps whose turn it is before the next character.
     active: Vec<usize>,
@@ -408,11 +467,36 @@ impl<'p> States<'p> {
         self.spare = (active, inside);
     }
 
-    fn accept(&self) -> bool {
+    /// The states after this text.
+    pub(super) fn take(&self, text: &[Code]) -> Self {
+        let mut states = self.clone();
+        for code in text {
+            if states.dead() {
+                break;
+            }
+            states.advance(*code);
+        }
+        states
+    }
+
+    /// What a name may be that is matched from here.
+    pub(super) fn rests(&self) -> Vec<Rest> {
+        // What may be empty has let the next step in; a star speaks for it.
+        let speaks = |step: usize| matches!(self.steps.get(step), Some(Step::Many(_) | Step::All)) && self.active.contains(&step);
+        let silent = |step: usize| matches!(self.steps.get(step), Some(Step::Dirs | Step::Head)) || step.checked_sub(1).is_some_and(speaks);
+        self.active.iter().filter(|step| !silent(**step)).filter_map(|step| Rest::of(self.steps.get(*step..)?)).collect()
+    }
+
+    /// Does `**` stand open, so that any directory leads on?
+    pub(super) fn waits_for_any_directory(&self) -> bool {
+        !self.inside.is_empty()
+    }
+
+    pub(super) fn accept(&self) -> bool {
         self.active.contains(&self.steps.len())
     }
 
-    fn dead(&self) -> bool {
+    pub(super) fn dead(&self) -> bool {
         self.active.is_empty() && self.inside.is_empty()
     }
 }

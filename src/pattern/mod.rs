@@ -6,10 +6,12 @@
 
 mod glob;
 mod ignore;
+mod inside;
 
 use thiserror::Error;
 
 pub use ignore::read_ignorefile;
+pub use inside::Inside;
 
 /// A pattern that cannot be read. BuildKit notices some of these only when it comes to a path that they might match; here
 /// the whole list is rejected at once.

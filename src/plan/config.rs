@@ -243,6 +243,10 @@ impl Evaluator<'_, '_> {
     /// WORKDIR: a layer with the directory, but for `/`.
     pub(super) fn workdir(&mut self, command: &Directed<'_>, word: &Word) {
         let Some(path) = self.expand(command, word) else { return };
+        if path.contains('\0') {
+            let error = command.error("a directory's name cannot hold a NUL byte", word.span);
+            return self.error(error.label("its value holds one"));
+        }
         self.note_values([path.as_str()]);
         self.current.own.has_workdir = true;
         let config = &mut self.current.own.config.config;

@@ -186,16 +186,32 @@ pub fn open_dir_name(dir: impl AsFd, name: &[u8]) -> Result<OwnedFd> {
 
 /// The names in an open directory, sorted by bytes.
 pub fn names(dir: impl AsFd) -> Result<Vec<Vec<u8>>> {
+    Ok(entries(dir)?.into_iter().map(|entry| entry.name).collect())
+}
+
+/// A name in a directory.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct DirEntry {
+    /// The name.
+    pub name: Vec<u8>,
+    /// Is it a directory, as far as the file system says so without a stat?
+    pub is_dir: Option<bool>,
+}
+
+/// What is in an open directory, sorted by the bytes of the names.
+pub fn entries(dir: impl AsFd) -> Result<Vec<DirEntry>> {
     let fail = |errno: Errno| PathError { op: "list", path: PathBuf::from("."), source: errno.into() };
     let mut all = Vec::new();
     for each in rustix::fs::Dir::read_from(dir).map_err(fail)? {
         let each = each.map_err(fail)?;
         let name = each.file_name().to_bytes();
         if name != b"." && name != b".." {
-            all.push(name.to_vec());
+            let kind = each.file_type();
+            let is_dir = (kind != FileType::Unknown).then_some(kind == FileType::Directory);
+            all.push(DirEntry { name: name.to_vec(), is_dir });
         }
     }
-    all.sort();
+    all.sort_unstable();
     Ok(all)
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use lapstrake::dockerfile::{self, Command, CommandLine, CopySource, Parsed, parse};
 use lapstrake::{diag, pattern};
@@ -157,13 +157,19 @@ proptest! {
     }
 }
 
+/// The processor's time of this thread: what else the machine does is no fault of the parser's.
+fn clock() -> Duration {
+    Duration::try_from(rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime)).unwrap()
+}
+
 fn timed(name: &str, text: &str) {
-    let start = Instant::now();
+    let start = clock();
     let parsed = parse(text);
     let json = dockerfile::json::to_json(&parsed);
     assert!(json.is_object());
-    println!("{name}: {:?}", start.elapsed());
-    assert!(start.elapsed() < Duration::from_secs(10), "{name} took {:?}", start.elapsed());
+    let taken = clock().saturating_sub(start);
+    println!("{name}: {taken:?}");
+    assert!(taken < Duration::from_secs(10), "{name} took {taken:?}");
 }
 
 #[test]
@@ -264,6 +270,16 @@ fn two_other_parsers_see_the_same_instructions_where_they_are_right() {
 /// `Run(RunInstruction {…` → `run`.
 fn instruction_name(debug: &str) -> String {
     debug.split(|ch: char| !ch.is_alphanumeric()).next().unwrap_or_default().to_lowercase()
+}
+
+#[test]
+fn a_heredoc_that_was_not_read_has_its_place_behind_its_word() {
+    // The quote keeps the line's words from being read, so that no body is.
+    let text = "FROM a\nCOPY <<EOF 'h\nEOF\n";
+    let parsed = parse(text);
+    let Command::Copy(copy) = &parsed.dockerfile.stages[0].commands[0].command else { panic!("not a COPY") };
+    let CopySource::Inline(heredoc) = &copy.sources[0] else { panic!("not a heredoc") };
+    assert_eq!((heredoc.content.as_str(), heredoc.span), ("", diag::Span::new(17, 17)));
 }
 
 #[test]

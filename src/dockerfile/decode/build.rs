@@ -8,23 +8,24 @@ use crate::dockerfile::ast::{ArgDeclaration, Command, Stage, Word};
 use crate::dockerfile::node::Node;
 
 /// FROM
-pub(super) fn from(node: &Node) -> Result<Stage, Rejected> {
-    let (base, name) = match node.args.as_slice() {
-        [base] => (base, None),
-        [base, middle, name] if middle.text.eq_ignore_ascii_case("as") => (base, Some(stage_name(name)?)),
+pub(super) fn from(node: &mut Node) -> Result<Stage, Rejected> {
+    let name = match node.args.as_slice() {
+        [_] => None,
+        [_, middle, name] if middle.text.eq_ignore_ascii_case("as") => Some(stage_name(name)?),
         [] => return rejected(needs(node, "an image").help("write `FROM` and an image, or `FROM scratch`")),
         words => return rejected(shape(words)),
     };
     let flags = Flags::read(node, FROM)?;
+    node.commented = super::unknown::ends_in_comment(&node.original);
     Ok(Stage {
-        base: base.clone(),
+        base: node.args.first_mut().map(std::mem::take).unwrap_or_default(),
         doc: name.as_ref().and_then(|name| doc(&node.comments, &name.text)),
         name,
         platform: flags.word("platform"),
-        comments: node.comments.clone(),
+        comments: std::mem::take(&mut node.comments),
         span: node.span,
         lines: node.lines,
-        original: node.original.clone(),
+        original: std::mem::take(&mut node.original),
         commands: Vec::new(),
     })
 }
@@ -129,5 +130,5 @@ pub(super) fn onbuild(node: &Node) -> Result<Command, Rejected> {
         text.push_str(&heredoc.content);
         text.push_str(&heredoc.name);
     }
-    Ok(Command::Onbuild(Word { text, span: node.rest.span }))
+    Ok(Command::Onbuild(Word { text, span: node.rest }))
 }

@@ -1,6 +1,6 @@
 //! COPY and ADD.
 
-use crate::diag::Diagnostic;
+use crate::diag::{Diagnostic, Span};
 
 use super::flags::Flags;
 use super::{ADD, COPY, Rejected, rejected};
@@ -9,14 +9,14 @@ use crate::dockerfile::heredoc::{announced, without_tabs};
 use crate::dockerfile::node::Node;
 
 /// COPY
-pub(super) fn copy(node: &Node) -> Result<Command, Rejected> {
+pub(super) fn copy(node: &mut Node) -> Result<Command, Rejected> {
     enough(node)?;
     let flags = Flags::read(node, COPY)?;
     shared(node, &flags).map(Command::Copy)
 }
 
 /// ADD
-pub(super) fn add(node: &Node) -> Result<Command, Rejected> {
+pub(super) fn add(node: &mut Node) -> Result<Command, Rejected> {
     enough(node)?;
     let flags = Flags::read(node, ADD)?;
     Ok(Command::Add(Add {
@@ -38,15 +38,17 @@ fn enough(node: &Node) -> Result<(), Rejected> {
     rejected(error.help(format!("write `{keyword} source destination`")))
 }
 
-fn shared(node: &Node, flags: &Flags) -> Result<Copy, Rejected> {
-    let Some((dest, sources)) = node.args.split_last() else { return Err(Vec::new()) };
+fn shared(node: &mut Node, flags: &Flags) -> Result<Copy, Rejected> {
+    let Some(dest) = node.args.last() else { return Err(Vec::new()) };
     if let Ok(Some(_)) = announced(&dest.text) {
         let error = Diagnostic::error("a heredoc cannot be the destination", dest.span);
         return rejected(error.help("write the destination's path after it"));
     }
+    let mut sources = std::mem::take(&mut node.args);
+    let dest = sources.pop().unwrap_or_default();
     Ok(Copy {
-        sources: sources.iter().map(|word| source(node, word)).collect(),
-        dest: dest.clone(),
+        sources: sources.into_iter().map(|word| source(node, word)).collect(),
+        dest,
         from: flags.word("from"),
         chown: flags.word("chown"),
         chmod: flags.word("chmod"),
@@ -56,11 +58,13 @@ fn shared(node: &Node, flags: &Flags) -> Result<Copy, Rejected> {
     })
 }
 
-fn source(node: &Node, word: &Word) -> CopySource {
-    let Ok(Some(own)) = announced(&word.text) else { return CopySource::Path(word.clone()) };
+fn source(node: &Node, word: Word) -> CopySource {
+    let Ok(Some(own)) = announced(&word.text) else { return CopySource::Path(word) };
     // The last body of that name, as BuildKit has it.
     let body = node.heredocs.iter().rev().find(|heredoc| heredoc.name == own.name);
-    let (content, span) = body.map(|heredoc| (heredoc.content.as_str(), heredoc.span)).unwrap_or_default();
+    // A line that the lexer cannot read has none.
+    let nowhere = Span { start: word.span.end, end: word.span.end };
+    let (content, span) = body.map_or(("", nowhere), |heredoc| (heredoc.content.as_str(), heredoc.span));
     let content = if own.chomp { without_tabs(content) } else { content.to_owned() };
     CopySource::Inline(Heredoc { name: own.name, expand: own.expand, chomp: own.chomp, fd: own.fd, content, span })
 }

@@ -10,11 +10,13 @@ mod flags;
 mod run;
 mod unknown;
 
+use std::collections::VecDeque;
+
 use crate::diag::Diagnostic;
 
 use super::MOST_ERRORS;
 use super::ast::{Command, Dockerfile, Instruction, Stage, Word};
-use super::node::{Node, Outline, Phase, Problem};
+use super::node::{Node, Nodes, Outline, Phase, Problem};
 use flags::{Known, Takes};
 
 /// Why an instruction is rejected; the first is what BuildKit says.
@@ -79,54 +81,59 @@ fn rejected<T>(diagnostic: Diagnostic) -> Result<T, Rejected> {
 /// How many instructions a heredoc without an owner may hide.
 const LONGEST_BODY: usize = 100;
 
-/// Decodes all instructions.
-pub(super) fn decode(outline: &Outline) -> (Dockerfile, Vec<Problem>) {
-    let mut dockerfile = Dockerfile { directives: outline.directives.clone(), escape: outline.escape, ..Dockerfile::default() };
+/// Reads and decodes all instructions.
+pub(super) fn decode(text: &str) -> (Dockerfile, Outline, Vec<Problem>) {
+    let mut dockerfile = Dockerfile::default();
     let mut problems = Vec::new();
     // After a line that may have been a FROM, "before the first FROM" is no longer known.
     let mut lost = false;
     let mut told = false;
     // The end of a heredoc that belongs to no instruction: one error for its whole body is enough.
     let mut body_end: Option<String> = None;
-    for (index, node) in outline.nodes.iter().enumerate() {
-        let previous = index.checked_sub(1).and_then(|index| outline.nodes.get(index));
-        let errors = match one(node, previous) {
+    let mut nodes = Nodes::of(text);
+    let mut ahead: VecDeque<Node> = VecDeque::new();
+    let mut previous: Option<Node> = None;
+    while problems.len() < MOST_ERRORS {
+        ahead.extend(nodes.by_ref().take((LONGEST_BODY + 1).saturating_sub(ahead.len())));
+        let Some(mut node) = ahead.pop_front() else { break };
+        let errors = match one(&mut node, previous.as_ref()) {
             Ok(Decoded::Stage(stage)) => {
                 dockerfile.stages.push(*stage);
-                continue;
+                None
             }
-            Ok(Decoded::Instruction(instruction)) => {
-                let is_arg = matches!(instruction.command, Command::Arg(_));
+            Ok(Decoded::Command(command)) => {
                 match dockerfile.stages.last_mut() {
-                    Some(stage) => stage.commands.push(*instruction),
-                    None if is_arg => dockerfile.meta_args.push(*instruction),
-                    None if lost || told || outline.lost.first().is_some_and(|span| *span < node.span) => {}
+                    Some(stage) => stage.commands.push(instruction(&mut node, command)),
+                    None if matches!(command, Command::Arg(_)) => dockerfile.meta_args.push(instruction(&mut node, command)),
+                    None if lost || told || nodes.first_lost().is_some_and(|span| span < node.span) => {}
                     None => {
                         told = true;
-                        problems.push(Problem { diagnostic: before_from(node), phase: Phase::Instructions, lines: node.lines });
+                        problems.push(Problem { diagnostic: before_from(&node), phase: Phase::Instructions, lines: node.lines });
                     }
                 }
-                continue;
+                None
             }
-            Err(errors) => errors,
+            Err(errors) => {
+                node.commented = unknown::ends_in_comment(&node.original);
+                Some(errors)
+            }
         };
-        if let Some(end) = body_end.as_ref() {
-            if node.original.trim() == end {
-                body_end = None;
-            }
-            continue;
+        if body_end.is_some() {
+            body_end = body_end.filter(|end| errors.is_none() || node.original.trim() != end);
+        } else if let Some(errors) = errors {
+            // Only if the end comes soon: else a typing error would hide all that follows.
+            let ends = |end: &String| ahead.iter().take(LONGEST_BODY).any(|node| node.original.trim() == end);
+            body_end = unknown::stray_body(&node, previous.as_ref()).map(|(_, end)| end).filter(ends);
+            let known = INSTRUCTIONS.contains(&node.keyword.text.to_uppercase().as_str());
+            lost |= !known || node.name == "from";
+            problems.extend(errors.into_iter().map(|diagnostic| Problem { diagnostic, phase: Phase::Instructions, lines: node.lines }));
         }
-        // Only if the end comes soon: else a typing error would hide all that follows.
-        let ends = |end: &String| outline.nodes.iter().skip(index + 1).take(LONGEST_BODY).any(|node| node.original.trim() == end);
-        body_end = unknown::stray_body(node, previous).map(|(_, end)| end).filter(ends);
-        let known = INSTRUCTIONS.contains(&node.keyword.text.to_uppercase().as_str());
-        lost |= !known || node.name() == "from";
-        problems.extend(errors.into_iter().map(|diagnostic| Problem { diagnostic, phase: Phase::Instructions, lines: node.lines }));
-        if problems.len() >= MOST_ERRORS {
-            break;
-        }
+        previous = Some(node);
     }
-    (dockerfile, problems)
+    let outline = nodes.finish();
+    dockerfile.escape = outline.escape;
+    dockerfile.directives.clone_from(&outline.directives);
+    (dockerfile, outline, problems)
 }
 
 fn before_from(node: &Node) -> Diagnostic {
@@ -136,28 +143,33 @@ fn before_from(node: &Node) -> Diagnostic {
         .help("begin with `FROM` and an image; only ARG may stand before it")
 }
 
+#[expect(clippy::large_enum_variant, reason = "it is taken apart at once, and there is one for each line")]
 enum Decoded {
     Stage(Box<Stage>),
-    Instruction(Box<Instruction>),
+    Command(Command),
 }
 
-fn one(node: &Node, previous: Option<&Node>) -> Result<Decoded, Rejected> {
-    if node.name() == "from" {
+fn one(node: &mut Node, previous: Option<&Node>) -> Result<Decoded, Rejected> {
+    if node.name == "from" {
         return build::from(node).map(Box::new).map(Decoded::Stage);
     }
-    let command = command(node, previous)?;
-    Ok(Decoded::Instruction(Box::new(Instruction {
-        command,
-        span: node.span,
-        keyword: node.keyword.clone(),
-        lines: node.lines,
-        original: node.original.clone(),
-        comments: node.comments.clone(),
-    })))
+    command(node, previous).map(Decoded::Command)
 }
 
-fn command(node: &Node, previous: Option<&Node>) -> Result<Command, Rejected> {
-    match node.name().as_str() {
+fn instruction(node: &mut Node, command: Command) -> Instruction {
+    node.commented = unknown::ends_in_comment(&node.original);
+    Instruction {
+        command,
+        span: node.span,
+        keyword: std::mem::take(&mut node.keyword),
+        lines: node.lines,
+        original: std::mem::take(&mut node.original),
+        comments: std::mem::take(&mut node.comments),
+    }
+}
+
+fn command(node: &mut Node, previous: Option<&Node>) -> Result<Command, Rejected> {
+    match &*node.name {
         "add" => files::add(node),
         "arg" => build::arg(node),
         "cmd" => run::cmd(node),

@@ -12,7 +12,7 @@ use crate::dockerfile::node::Node;
 use crate::dockerfile::values;
 
 /// RUN
-pub(super) fn run(node: &Node) -> Result<Command, Rejected> {
+pub(super) fn run(node: &mut Node) -> Result<Command, Rejected> {
     let flags = Flags::read(node, RUN)?;
     let mounts = flags.words("mount");
     let mut errors = Vec::new();
@@ -32,7 +32,7 @@ pub(super) fn run(node: &Node) -> Result<Command, Rejected> {
     }
     Ok(Command::Run(Run {
         line: line(node),
-        heredocs: node.heredocs.clone(),
+        heredocs: std::mem::take(&mut node.heredocs),
         mounts,
         network,
         security,
@@ -52,21 +52,22 @@ fn one_of(flag: &str, value: Option<&Word>, allowed: &[&'static str]) -> Option<
 }
 
 /// Shell or exec form; nothing at all is an empty shell form.
-fn line(node: &Node) -> CommandLine {
+fn line(node: &mut Node) -> CommandLine {
+    let mut words = std::mem::take(&mut node.args).into_iter();
     if node.json {
-        return CommandLine::Exec(node.args.iter().map(|word| word.text.clone()).collect(), node.rest.span);
+        return CommandLine::Exec(words.map(|word| word.text).collect(), node.rest);
     }
-    CommandLine::Shell(node.args.first().cloned().unwrap_or_else(|| node.rest.clone()))
+    CommandLine::Shell(words.next().unwrap_or_else(|| Word { text: String::new(), span: node.rest }))
 }
 
 /// CMD
-pub(super) fn cmd(node: &Node) -> Result<Command, Rejected> {
+pub(super) fn cmd(node: &mut Node) -> Result<Command, Rejected> {
     Flags::read(node, &[])?;
     Ok(Command::Cmd(line(node)))
 }
 
 /// ENTRYPOINT
-pub(super) fn entrypoint(node: &Node) -> Result<Command, Rejected> {
+pub(super) fn entrypoint(node: &mut Node) -> Result<Command, Rejected> {
     Flags::read(node, &[])?;
     Ok(Command::Entrypoint(line(node)))
 }
@@ -79,8 +80,8 @@ pub(super) fn shell(node: &Node) -> Result<Command, Rejected> {
         return rejected(needs(node, "a shell").help(example));
     }
     if !node.json {
-        let error = Diagnostic::error("SHELL takes an array in JSON", node.rest.span).label("not one");
-        return rejected(error.help(array_help(&node.rest.text).unwrap_or(example)));
+        let error = Diagnostic::error("SHELL takes an array in JSON", node.rest).label("not one");
+        return rejected(error.help(node.args.first().and_then(|word| array_help(&word.text)).unwrap_or(example)));
     }
     Ok(Command::Shell(node.args.iter().map(|word| word.text.clone()).collect()))
 }

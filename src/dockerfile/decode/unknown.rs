@@ -29,7 +29,7 @@ fn meant(node: &Node, previous: Option<&Node>) -> Option<String> {
     if let Some((name, _)) = stray_body(node, previous) {
         return Some(format!("{name} takes no heredoc; only RUN, COPY and ADD do"));
     }
-    if previous.is_some_and(|previous| previous.lines.1 + 1 == node.lines.0 && ends_in_comment(&previous.original)) {
+    if previous.is_some_and(|previous| previous.lines.1 + 1 == node.lines.0 && previous.commented) {
         return Some("the line above does not continue: its `\\` is not its last character; a comment needs a line of its own".to_owned());
     }
     if keyword.starts_with("//") || keyword.starts_with("/*") || keyword.starts_with("--") || keyword.starts_with(';') {
@@ -53,20 +53,19 @@ fn meant(node: &Node, previous: Option<&Node>) -> Option<String> {
     if keyword.contains('=') {
         return Some("a variable is set with `ENV` or declared with `ARG`".to_owned());
     }
-    let continued = previous.is_some_and(|previous| matches!(previous.name().as_str(), "run" | "env" | "label" | "copy" | "cmd"));
+    let continued = previous.is_some_and(|previous| matches!(&*previous.name, "run" | "env" | "label" | "copy" | "cmd"));
     continued.then(|| "if this continues the line above, that line must end with `\\`".to_owned())
 }
 
 /// Does a comment stand behind what was meant as a continuation?
-fn ends_in_comment(line: &str) -> bool {
+pub(super) fn ends_in_comment(line: &str) -> bool {
     line.rsplit_once(['\\', '`']).is_some_and(|(_, after)| after.starts_with(char::is_whitespace) && after.trim_start().starts_with('#'))
 }
 
 /// Is this the first line of a heredoc where none is read? The keyword above it, and the line that ends the body.
 pub(super) fn stray_body(node: &Node, previous: Option<&Node>) -> Option<(String, String)> {
-    let previous = previous.filter(|previous| previous.heredocs.is_empty() && node.lines.0 == previous.lines.1 + 1)?;
-    let word = previous.rest.text.split_whitespace().find(|word| word.contains("<<"))?;
-    let end = announced(word).ok().flatten()?.name;
-    let name = previous.keyword.text.to_uppercase();
+    let previous = previous.filter(|previous| node.lines.0 == previous.lines.1 + 1)?;
+    let end = announced(previous.stray.as_deref()?).ok().flatten()?.name;
+    let name = previous.name.to_uppercase();
     INSTRUCTIONS.contains(&name.as_str()).then_some((name, end))
 }

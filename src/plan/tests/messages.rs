@@ -119,6 +119,12 @@ fn a_nul_byte_reaches_no_process() {
 }
 
 #[test]
+fn no_directory_has_a_nul_byte_in_its_name() {
+    let told = messages("FROM busybox\nWORKDIR a\0b\n", &amd64(), &Shelf::new());
+    assert_eq!(told, ["a directory's name cannot hold a NUL byte | \"a\\0b\" its value holds one"]);
+}
+
+#[test]
 fn an_epoch_is_a_number_or_a_name() {
     let given = |epoch: &str| Request { build_args: [("SOURCE_DATE_EPOCH".to_owned(), epoch.to_owned())].into(), ..amd64() };
     insta::assert_debug_snapshot!([

@@ -22,11 +22,16 @@ fuzz_target!(|input: &str| {
         if !is_clean(path) {
             continue;
         }
+        // Inside of its directory the answer is the same, and each directory above that is excluded is entered.
+        let (dir, name) = path.rsplit_once('/').unwrap_or(("", path));
+        assert_eq!(list.inside(dir.as_bytes()).excludes(name.as_bytes()), excluded, "{path:?} in {lines:?}");
         // What is taken back below a directory is announced for every directory above it.
         let parents = path.match_indices('/').filter_map(|(at, _)| path.get(..at));
         if !excluded {
             for parent in parents.filter(|parent| list.excludes(parent.as_bytes())) {
+                let (dir, name) = parent.rsplit_once('/').unwrap_or(("", parent));
                 assert!(list.may_reinclude_below(parent.as_bytes()), "{path:?} below {parent:?}");
+                assert!(list.inside(dir.as_bytes()).may_reinclude_below(name.as_bytes()), "{path:?} below {parent:?}, inside");
             }
         }
         if let Some(rules) = &rules {
