@@ -140,7 +140,8 @@ impl Evaluator<'_, '_> {
         let mut texts = Vec::new();
         for word in words {
             match self.current.own.scope.expand_words(&word.text, self.evaluation.escape) {
-                Ok(expanded) => texts.extend(expanded.into_iter().map(|text| (word, text))),
+                Ok(expanded) if texts.len() + expanded.len() <= PORTS => texts.extend(expanded.into_iter().map(|text| (word, text))),
+                Ok(_) => return self.too_many_ports(command, word),
                 Err(message) => self.cannot_expand(command, word, message),
             }
         }
@@ -153,10 +154,7 @@ impl Evaluator<'_, '_> {
         for (word, text) in texts {
             match expose::ports(&text) {
                 Ok(more) if self.current.ports + ports.len() + more.len() <= PORTS => ports.extend(more),
-                Ok(_) => {
-                    let error = command.error("this stage exposes more ports than there are", word.span);
-                    return self.error(error.label("too many from here on").help("expose those that the program listens on"));
-                }
+                Ok(_) => return self.too_many_ports(command, word),
                 Err(reason) => {
                     let error = command.error(format!("`{text}` cannot be exposed"), word.span).label(reason);
                     self.error(error.help("write a port like `8080`, `53/udp` or `7000-7010`"));
@@ -168,6 +166,11 @@ impl Evaluator<'_, '_> {
         let exposed = self.current.own.config.config.exposed_ports.get_or_insert_default();
         exposed.extend(ports.into_iter().map(|port| (port, empty())));
         self.metadata(command, history);
+    }
+
+    fn too_many_ports(&mut self, command: &Directed<'_>, word: &Word) {
+        let error = command.error("this stage exposes more ports than there are", word.span);
+        self.error(error.label("too many from here on").help("expose those that the program listens on"));
     }
 
     /// HEALTHCHECK

@@ -37,7 +37,7 @@ impl Evaluator<'_, '_> {
         };
         let target = paths::destination(&self.current.own.config.config.working_dir, &dest);
         let local = sources.iter().filter(|(source, _)| matches!(source, CopySource::Path(_))).map(|(_, text)| text.as_str());
-        self.note_values(local.chain([target.as_str()]));
+        self.note_values(std::iter::once(target.as_str()).chain(local));
         let parents = flag(copy.parents);
         let history =
             Line { add: add.is_some(), parents, chown: chown.as_deref(), chmod: mode.as_deref(), sources: &sources, dest: &dest }.written();

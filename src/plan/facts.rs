@@ -111,8 +111,8 @@ pub struct Evaluated {
     pub trigger: Option<Box<Instruction>>,
     /// Variables that its words use and that are not set; twice when two words do.
     pub undefined: Vec<Undefined>,
-    /// What its words are worth: of ENV the names, of WORKDIR the path, of EXPOSE the ports, of COPY and ADD the local sources and
-    /// the absolute destination. `None`: they could not be expanded. Longer ones are cut.
+    /// What its words are worth: of ENV the names, of WORKDIR the path, of EXPOSE the ports, of COPY and ADD the absolute
+    /// destination and the local sources. `None`: they could not be expanded. Longer ones are cut, and more than a thousand.
     pub values: Option<Vec<String>>,
     /// Of ARG: what each of its names is worth.
     pub arguments: Vec<Argument>,
@@ -128,6 +128,9 @@ pub struct Evaluated {
 
 /// No path or name that means something is longer.
 const LONGEST: usize = 4096;
+
+/// So many values of one instruction are kept.
+const MOST_VALUES: usize = 1000;
 
 /// So many uses of variables that are not set are noted; for the first few it is looked for what was meant.
 const MOST_UNDEFINED: usize = 10_000;
@@ -156,7 +159,7 @@ impl Facts {
     /// The instruction being evaluated comes to its effect.
     pub(super) fn values<'v>(&mut self, values: impl IntoIterator<Item = &'v str>) {
         if let Some(command) = self.commands.last_mut() {
-            command.values = Some(values.into_iter().map(cut).collect());
+            command.values = Some(values.into_iter().take(MOST_VALUES).map(cut).collect());
         }
     }
 }

@@ -33,7 +33,7 @@ fn look(view: &View<'_>, notes: &mut Notes<'_>) {
     let Some(files) = view.files else { return };
     for command in view.commands() {
         let Some(verb) = verb(&command.instruction.command) else { continue };
-        let Some((_destination, sources)) = command.values().split_last() else { continue };
+        let Some((_destination, sources)) = command.values().split_first() else { continue };
         for source in sources {
             let path = clean(source);
             if files.is_excluded(&path) == Some(true) {

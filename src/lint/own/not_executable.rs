@@ -69,7 +69,7 @@ fn look(view: &View<'_>, notes: &mut Notes<'_>) {
 }
 
 fn note<'a>(copy: &Copy, command: &Command<'a>, copies: &mut Vec<Copied<'a>>) {
-    let Some((dest, sources)) = command.values().split_last() else { return };
+    let Some((dest, sources)) = command.values().split_first() else { return };
     if copy.chmod.is_some() || copy.from.is_some() || copy.parents.is_some() {
         // It may have been put over what was noted.
         copies.retain(|known| !is_below(known.dest, dest) && !is_below(dest, known.dest));
