@@ -54,7 +54,7 @@ impl Evaluator<'_, '_> {
         let cwd = if dir.is_empty() { "/".to_owned() } else { dir.clone() };
         let proxy = self.proxy();
         let user = own.config.config.user.clone();
-        let values = env.iter().chain(&proxy).map(|(_, value)| value).chain(&program).chain([&cwd, &user]);
+        let values = env.iter().chain(&proxy).flat_map(|(name, value)| [name, value]).chain(&program).chain([&cwd, &user]);
         if values.into_iter().any(|value| value.contains('\0')) {
             let error = command.error("no process can be given a NUL byte", command.instruction.span);
             return self

@@ -119,6 +119,12 @@ fn a_nul_byte_reaches_no_process() {
 }
 
 #[test]
+fn no_variable_has_a_nul_byte_in_its_name() {
+    let told = messages("FROM busybox\nENV A\0B c\nRUN x\n", &amd64(), &Shelf::new());
+    assert!(told.len() == 1 && told[0].starts_with("no process can be given a NUL byte"), "{told:?}");
+}
+
+#[test]
 fn no_directory_has_a_nul_byte_in_its_name() {
     let told = messages("FROM busybox\nWORKDIR a\0b\n", &amd64(), &Shelf::new());
     assert_eq!(told, ["a directory's name cannot hold a NUL byte | \"a\\0b\" its value holds one"]);
