@@ -24,7 +24,7 @@ mod values;
 mod words;
 
 pub use ast::*;
-pub use decode::doc as documented;
+pub use decode::Docs;
 pub use directive::{check_comment, check_directive};
 pub use expand::{expand, expand_words};
 pub use heredoc::without_tabs;

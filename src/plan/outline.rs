@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{Action, Facts, MountKind, Plan};
 use crate::{
     diag::Span,
-    dockerfile::{Command, Dockerfile, Instruction, documented},
+    dockerfile::{Command, Dockerfile, Docs, Instruction},
 };
 
 /// First and last physical line.
@@ -128,7 +128,7 @@ fn mounts(file: &Dockerfile, plan: &Plan, outline: &mut Outline) {
                 list.push(OutlineMount {
                     id: mount.id.clone(),
                     required: mount.required,
-                    description: documented(comments, &mount.id),
+                    description: Docs::of(comments).find(&mount.id),
                     lines: lines_at(file, &instructions, step.span),
                 });
             }

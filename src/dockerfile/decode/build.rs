@@ -3,7 +3,7 @@
 use crate::diag::Diagnostic;
 
 use super::flags::Flags;
-use super::{FROM, Rejected, doc, needs, rejected, trailing_comment};
+use super::{Docs, FROM, Rejected, needs, rejected, trailing_comment};
 use crate::dockerfile::ast::{ArgDeclaration, Command, Stage, Word};
 use crate::dockerfile::node::Node;
 
@@ -19,7 +19,7 @@ pub(super) fn from(node: &mut Node) -> Result<Stage, Rejected> {
     node.commented = super::unknown::ends_in_comment(&node.original);
     Ok(Stage {
         base: node.args.first_mut().map(std::mem::take).unwrap_or_default(),
-        doc: name.as_ref().and_then(|name| doc(&node.comments, &name.text)),
+        doc: name.as_ref().and_then(|name| Docs::of(&node.comments).find(&name.text)),
         name,
         platform: flags.word("platform"),
         comments: std::mem::take(&mut node.comments),
@@ -71,6 +71,7 @@ pub(super) fn arg(node: &Node) -> Result<Command, Rejected> {
         return rejected(needs(node, "a name"));
     }
     Flags::read(node, &[])?;
+    let docs = Docs::of(&node.comments);
     let mut declarations = Vec::with_capacity(node.args.len());
     for word in &node.args {
         let (key, value) = match word.text.split_once('=') {
@@ -84,7 +85,7 @@ pub(super) fn arg(node: &Node) -> Result<Command, Rejected> {
         declarations.push(ArgDeclaration {
             key: Word { text: key.to_owned(), span: head(word, key.len()) },
             value: value.map(|value| Word { text: value.to_owned(), span: tail(word, key.len() + 1) }),
-            doc: doc(&node.comments, key),
+            doc: docs.find(key),
         });
     }
     Ok(Command::Arg(declarations))

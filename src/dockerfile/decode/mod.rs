@@ -10,7 +10,7 @@ mod flags;
 mod run;
 mod unknown;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use crate::diag::Diagnostic;
 
@@ -191,13 +191,33 @@ fn command(node: &mut Node, previous: Option<&Node>) -> Result<Command, Rejected
     }
 }
 
-/// The doc comment for `name`: the rest of the first comment line that begins with it and one blank.
-pub fn doc(comments: &[String], name: &str) -> Option<String> {
-    if name.is_empty() {
-        return None;
+/// The comment lines above an instruction, by the name that each may document.
+#[derive(Debug)]
+pub struct Docs<'a> {
+    lines: &'a [String],
+    /// What stands before a line's first blank → what is behind it, of the first line that begins so.
+    named: BTreeMap<&'a str, &'a str>,
+}
+
+impl<'a> Docs<'a> {
+    /// Of the lines without their `# `.
+    pub fn of(lines: &'a [String]) -> Self {
+        let mut named = BTreeMap::new();
+        for (name, rest) in lines.iter().filter_map(|line| line.split_once(' ')) {
+            let _first: &mut &str = named.entry(name).or_insert(rest);
+        }
+        Self { lines, named }
     }
-    let rest = comments.iter().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
-    (!rest.is_empty()).then(|| rest.to_owned())
+
+    /// The doc comment for `name`: the rest of the first comment line that begins with it and one blank.
+    pub fn find(&self, name: &str) -> Option<String> {
+        let rest = if name.contains(' ') {
+            self.lines.iter().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?
+        } else {
+            self.named.get(name).copied().filter(|_| !name.is_empty())?
+        };
+        (!rest.is_empty()).then(|| rest.to_owned())
+    }
 }
 
 /// An instruction that has no arguments where it needs some.
