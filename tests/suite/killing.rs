@@ -22,11 +22,16 @@ fn project() -> Project {
     project
 }
 
-/// Which processes and mounts name this project?
+/// Which processes and mounts name this project, and what do processes still hold that are nearly gone? (The first thread of a
+/// killed process may be dead, with nothing to be seen of it, while another one is still in a system call.)
 fn left(project: &Project) -> Vec<String> {
     let name = project.path("").display().to_string();
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
     let mut left: Vec<String> = mounts.lines().filter(|line| line.contains(&name)).map(str::to_owned).collect();
+    for entry in fs::read_dir(project.store().join("tmp")).into_iter().flatten().flatten() {
+        let locked = fs::File::open(entry.path()).is_ok_and(|file| matches!(file.try_lock(), Err(fs::TryLockError::WouldBlock)));
+        left.extend(locked.then(|| format!("a lock on {}", entry.path().display())));
+    }
     for entry in fs::read_dir("/proc").unwrap().flatten() {
         let (Ok(line), Some(pid)) = (fs::read(entry.path().join("cmdline")), entry.file_name().to_str().map(str::to_owned)) else {
             continue;
