@@ -1,15 +1,15 @@
 //! Tar archives, read one entry after the other; hostile until the last byte. The same reader serves layers, the
 //! archives that ADD unpacks, and images in a tar.
 //!
-//! It reads ustar, PAX (records of one entry and global ones), GNU long names and base-256 numbers. Sparse files are
-//! refused: no layer should have one (image-spec `layer.md`), and their maps are a way to hide bytes. What a name may
-//! mean is for the caller: names and targets are handed on byte for byte, `../` and all.
+//! It reads ustar, PAX (records of one entry and global ones), GNU long names, base-256 numbers and sparse files. What a
+//! name may mean is for the caller: names and targets are handed on byte for byte, `../` and all.
 
 use std::io::{self, Read};
 
 use super::{
     block::{self, BLOCK, Block},
     pax::{self, Records},
+    sparse::{self, Map, Piece},
 };
 use crate::tree::{Meta, Xattrs};
 
@@ -81,6 +81,8 @@ pub struct Entries<R> {
     /// What is left of the current body, and of its padding.
     body: u64,
     padding: u64,
+    /// Where the bytes of the body stand, if the file has holes.
+    map: Option<Map>,
     globals: Records,
     ended: bool,
 }
@@ -119,7 +121,7 @@ fn damaged<T>(reason: impl Into<String>) -> Result<T, Error> {
 impl<R: Read> Entries<R> {
     /// Reads nothing yet.
     pub fn new(from: R) -> Self {
-        Self { from, body: 0, padding: 0, globals: Records::new(), ended: false }
+        Self { from, body: 0, padding: 0, map: None, globals: Records::new(), ended: false }
     }
 
     /// The next entry; what is left of the last one's body is skipped. `None`: the end mark, or the end of the stream
@@ -173,10 +175,9 @@ impl<R: Read> Entries<R> {
     }
 
     fn member(&mut self, block: &Block, records: &Records, name: Option<Vec<u8>>, link: Option<Vec<u8>>) -> Result<Member, Error> {
-        if block.type_flag == b'S' || records.keys().any(|key| key.starts_with(b"GNU.sparse.")) {
-            return damaged("it holds a sparse file, which is not supported");
-        }
         let record = |key: &[u8]| records.get(key).filter(|value| !value.is_empty());
+        let form = sparse::form(records).filter(|_form| is_file(block.type_flag));
+        let name = form.and_then(|_form| record(b"GNU.sparse.name").cloned()).or(name);
         let name = name.or_else(|| record(b"path").cloned()).unwrap_or_else(|| block.name.clone());
         let link = link.or_else(|| record(b"linkpath").cloned()).unwrap_or_else(|| block.link.clone());
         if name.is_empty() {
@@ -196,14 +197,45 @@ impl<R: Read> Entries<R> {
             b'6' => MemberKind::Fifo,
             // Before ustar a directory was a file with a slash.
             b'0' | 0 | b'7' if name.ends_with(b"/") => MemberKind::Dir,
-            b'0' | 0 | b'7' => {
+            b'0' | 0 | b'7' | b'S' => {
                 self.arm(block, records)?;
-                MemberKind::File { size: self.body }
+                self.map = self.sparse(block, records, form)?;
+                MemberKind::File { size: self.map.as_ref().map_or(self.body, Map::size) }
             }
             other => return damaged(format!("an entry of the unknown type {:?}", char::from(other))),
         };
         // Anything but a file has no body, whatever its size says (as Go reads it).
         Ok(Member { name, meta, kind })
+    }
+
+    /// The map of a file with holes; what it takes of the body is read.
+    fn sparse(&mut self, block: &Block, records: &Records, form: Option<sparse::Form>) -> Result<Option<Map>, Error> {
+        let body = self.body;
+        let next = || match self.block() {
+            Ok(Some(bytes)) => Ok(bytes),
+            Ok(None) => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it is cut off inside the map of a sparse file")),
+            Err(Error::Io(error)) => Err(error),
+            Err(Error::Damaged(reason)) => Err(io::Error::new(io::ErrorKind::InvalidData, reason)),
+        };
+        if block.type_flag == b'S' {
+            return sparse::of_header(&block.sparse, next, body)?.map(Some).or_else(damaged);
+        }
+        match form {
+            None => Ok(None),
+            Some(sparse::Form::Records) => sparse::of_records(records, body).map(Some).or_else(damaged),
+            Some(sparse::Form::Body) => {
+                let (map, read) = sparse::of_body(records, body, next)?.or_else(damaged)?;
+                self.body = body - read;
+                Ok(Some(map))
+            }
+        }
+    }
+
+    /// So many bytes of a file with holes have been read.
+    fn advance(&mut self, bytes: u64) {
+        if let Some(map) = &mut self.map {
+            map.advance(bytes);
+        }
     }
 
     /// Sets the body of an entry.
@@ -233,7 +265,7 @@ impl<R: Read> Entries<R> {
 
     fn skip_body(&mut self) -> Result<(), Error> {
         let left = self.body.saturating_add(self.padding);
-        (self.body, self.padding) = (0, 0);
+        (self.body, self.padding, self.map) = (0, 0, None);
         if left > 0 && io::copy(&mut (&mut self.from).take(left), &mut io::sink())? < left {
             return damaged("it is cut off inside an entry");
         }
@@ -283,6 +315,17 @@ pub struct Body<'a, R> {
 
 impl<R: Read> Read for Body<'_, R> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let into = match self.entries.map.as_ref().map(Map::next) {
+            None => into,
+            Some(Piece::End) => return Ok(0),
+            Some(Piece::Bytes(length)) => first(into, length),
+            Some(Piece::Hole(length)) => {
+                let hole = first(into, length);
+                hole.fill(0);
+                self.entries.advance(hole.len() as u64);
+                return Ok(hole.len());
+            }
+        };
         let left = usize::try_from(self.entries.body).unwrap_or(usize::MAX).min(into.len());
         let Some(into) = into.get_mut(..left).filter(|into| !into.is_empty()) else { return Ok(0) };
         let read = self.entries.from.read(into)?;
@@ -290,8 +333,19 @@ impl<R: Read> Read for Body<'_, R> {
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it is cut off inside an entry"));
         }
         self.entries.body -= read as u64;
+        self.entries.advance(read as u64);
         Ok(read)
     }
+}
+
+/// At most so many bytes of it.
+fn first(into: &mut [u8], most: u64) -> &mut [u8] {
+    let end = usize::try_from(most).unwrap_or(usize::MAX).min(into.len());
+    into.get_mut(..end).unwrap_or_default()
+}
+
+fn is_file(type_flag: u8) -> bool {
+    matches!(type_flag, b'0' | 0 | b'7')
 }
 
 fn c_string(mut bytes: Vec<u8>) -> Vec<u8> {
@@ -459,10 +513,11 @@ mod tests {
     }
 
     #[test]
-    fn sparse_files_and_unknown_types_are_refused_with_a_reason() {
+    fn sparse_files_without_a_map_and_unknown_types_are_refused_with_a_reason() {
         let sparse = [header("s", b'S', &octal(0)), END.to_vec()].concat();
-        assert!(read(&sparse).unwrap_err().to_string().contains("sparse"));
-        let pax = [with_body("x", b'x', &records(&[("GNU.sparse.major", b"1")])), with_body("a", b'0', b""), END.to_vec()].concat();
+        assert!(read(&sparse).unwrap_err().to_string().contains("cut off"));
+        let version = records(&[("GNU.sparse.major", b"1"), ("GNU.sparse.minor", b"0")]);
+        let pax = [with_body("x", b'x', &version), with_body("a", b'0', b""), END.to_vec()].concat();
         assert!(read(&pax).unwrap_err().to_string().contains("sparse"));
         assert!(read(&header("q", b'Q', &octal(0))).unwrap_err().to_string().contains("unknown type"));
     }

@@ -19,6 +19,8 @@ pub(crate) struct Block {
     pub(crate) link: Vec<u8>,
     pub(crate) major: i128,
     pub(crate) minor: i128,
+    /// Of a sparse file in GNU's old format: its map's beginning, whether there is more, and its size.
+    pub(crate) sparse: Vec<u8>,
 }
 
 /// Reads a header whose bytes are not all zero.
@@ -45,6 +47,7 @@ pub(crate) fn parse(bytes: &[u8; BLOCK]) -> Result<Block, &'static str> {
         link: text(field(157, 100)).to_vec(),
         major: device(329)?,
         minor: device(337)?,
+        sparse: if bytes[156] == b'S' && gnu { field(386, 4 * 24 + 1 + 12).to_vec() } else { Vec::new() },
     })
 }
 
@@ -62,7 +65,7 @@ fn text(field: &[u8]) -> &[u8] {
 }
 
 /// Octal digits between spaces and NULs, or base 256 if the first bit is set.
-fn number(field: &[u8]) -> Result<i128, &'static str> {
+pub(crate) fn number(field: &[u8]) -> Result<i128, &'static str> {
     match field.split_first() {
         // At most 12 bytes: 96 bits, so that an i128 holds any of them.
         Some((first, rest)) if first & 0x80 != 0 => {

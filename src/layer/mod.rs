@@ -20,6 +20,7 @@ mod pax;
 mod read;
 mod recompress;
 mod seal;
+mod sparse;
 #[cfg(test)]
 mod tests;
 mod unpack;

@@ -8,12 +8,16 @@ use std::collections::BTreeMap;
 /// Records by key. An empty value takes back what the plain header, or a global record, says.
 pub(crate) type Records = BTreeMap<Vec<u8>, Vec<u8>>;
 
+/// The map of a sparse file: offsets and lengths in turn, with commas.
+pub(crate) const SPARSE_MAP: &[u8] = b"GNU.sparse.map";
+
 /// The prefix of extended attributes.
 pub(crate) const XATTR: &[u8] = b"SCHILY.xattr.";
 
 /// Reads the body of an `x` or `g` entry; a later record of a key replaces an earlier one.
 pub(crate) fn parse(mut body: &[u8]) -> Result<Records, &'static str> {
     let mut records = Records::new();
+    let mut sparse_numbers = Vec::new();
     while !body.is_empty() {
         // Some writers fill the block with zeros and count them.
         if body.iter().all(|byte| *byte == 0) {
@@ -34,10 +38,26 @@ pub(crate) fn parse(mut body: &[u8]) -> Result<Records, &'static str> {
         if key.is_empty() || key.contains(&0) || (is_name && value.contains(&0)) {
             return Err("a PAX record with a NUL, or without a key");
         }
-        drop(records.insert(key.to_vec(), value.to_vec()));
+        match key {
+            b"GNU.sparse.offset" | b"GNU.sparse.numbytes" => sparse_numbers.push((key, value)),
+            _ => drop(records.insert(key.to_vec(), value.to_vec())),
+        }
         body = body.get(length..).unwrap_or_default();
     }
+    if !sparse_numbers.is_empty() {
+        drop(records.insert(SPARSE_MAP.to_vec(), sparse_map(&sparse_numbers)?));
+    }
     Ok(records)
+}
+
+/// The first version of sparse files has two keys that come again and again, in turn.
+fn sparse_map(numbers: &[(&[u8], &[u8])]) -> Result<Vec<u8>, &'static str> {
+    let wanted = [&b"GNU.sparse.offset"[..], b"GNU.sparse.numbytes"];
+    let in_turn = numbers.iter().zip(wanted.iter().cycle()).all(|((key, value), wanted)| key == wanted && !value.contains(&b','));
+    if !in_turn {
+        return Err("a sparse file whose map is out of order");
+    }
+    Ok(numbers.iter().map(|(_, value)| *value).collect::<Vec<_>>().join(&b','))
 }
 
 /// The body of an `x` entry.

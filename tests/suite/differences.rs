@@ -79,6 +79,19 @@ fn a_pivot_at_the_end_copies_what_is_below() {
 }
 
 #[test]
+fn an_excluded_name_is_excluded_wherever_it_stands() {
+    let project = with(&[("a.key", "x"), ("a.txt", "x"), ("d/b.key", "x"), ("d/b.txt", "x")]);
+    let text = "FROM scratch\nCOPY --exclude=*.key --exclude=*/*.key --exclude=Dockerfile * /x/\nCOPY --exclude=*.key d /y/\n";
+    assert_eq!(paths(&project, text), ["x", "x/a.txt", "x/b.txt", "y", "y/b.txt"]);
+}
+
+#[test]
+fn a_backslash_in_an_ignore_file_makes_no_class() {
+    let project = with(&[("1", "x"), ("d", "x"), (".dockerignore", "\\d\nDockerfile\n.dockerignore\n")]);
+    assert_eq!(paths(&project, "FROM scratch\nCOPY . /\n"), ["1"]);
+}
+
+#[test]
 fn attributes_of_the_user_are_kept() {
     let project = with(&[("f", "x")]);
     // Not every file system of temporary directories has attributes; archives have them everywhere.

@@ -220,7 +220,17 @@ impl Ran {
 
     /// Fails the test unless it ended with that code.
     pub(crate) fn ends_with(self, code: i32) -> Self {
-        assert_eq!(self.code, Some(code), "{}\n--- out\n{}\n--- err\n{}", self.line, self.out(), self.stderr);
+        let lines: Vec<&str> = self.stderr.lines().collect();
+        let end = lines.get(lines.len().saturating_sub(12)..).unwrap_or_default().join("\n");
+        // What it said last comes first: a log that is cut still has the cause.
+        assert!(
+            self.code == Some(code),
+            "ended with {:?}, not {code}:\n{end}\n--- {}\n--- out\n{}\n--- err\n{}",
+            self.code,
+            self.line,
+            self.out(),
+            self.stderr
+        );
         self
     }
 
