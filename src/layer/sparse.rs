@@ -176,7 +176,7 @@ pub(super) fn of_body(
         }
         let block = next()?;
         text.extend_from_slice(&block);
-        ends += block.iter().filter(|byte| **byte == b'\n').count();
+        ends += block.split(|byte| *byte == b'\n').count() - 1;
         if ends == 0 {
             continue;
         }
