@@ -9,6 +9,7 @@
 //!
 //! - [`enter`]: the engine's own process and its user namespace.
 //! - `run`: the engine's side of a step; `init`: pid 1's side; `wire`: what they say to each other.
+//! - `seccomp`: the system calls that a step may make.
 //! - `overlay`: the root, and merged views. `stubs`: mountpoints that were made, and how they go again.
 //! - `socket`: a socket that listens outside and is a file inside.
 //! - [`probe`]: what `doctor` tries.
@@ -21,6 +22,7 @@ mod init;
 mod overlay;
 pub mod probe;
 mod run;
+mod seccomp;
 mod socket;
 mod stubs;
 mod wire;

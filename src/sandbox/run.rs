@@ -18,7 +18,9 @@ use rustix::{
 
 use super::{
     Finished, InitError, MountSource, Network, STEP_INIT, Spec, Status, Stream, enter,
+    init::KEPT,
     overlay::{self, Writable},
+    seccomp,
     stubs::{self, Stub},
     wire::{Blobs, Order, Orders, Report, Source},
 };
@@ -113,6 +115,7 @@ fn orders(spec: Spec) -> Result<(Orders, Blobs, Vec<OwnedFd>), InitError> {
         mounts,
         hosts: blobs.add(&spec.hosts),
         resolv_conf: blobs.add(&spec.resolv_conf),
+        filter: Some(blobs.add(filter())),
         upper: spec.root.upper,
         work: spec.root.work,
     };
@@ -284,6 +287,12 @@ impl Watched {
         }
         false
     }
+}
+
+/// The filter of system calls, made once.
+fn filter() -> &'static [u8] {
+    static FILTER: std::sync::OnceLock<Vec<u8>> = std::sync::OnceLock::new();
+    FILTER.get_or_init(|| seccomp::docker(KEPT).to_bytes())
 }
 
 /// This program, opened once.

@@ -46,6 +46,8 @@ pub(super) struct Orders {
     pub(super) mounts: Vec<Order>,
     pub(super) hosts: Blob,
     pub(super) resolv_conf: Blob,
+    /// What judges the program's system calls: a [`crate::sys::Filter`], or nothing.
+    pub(super) filter: Option<Blob>,
     /// Root inside is root of the host.
     pub(super) host_root: bool,
     /// Two directories of the host that are the engine's alone: where the root is attached before it becomes the

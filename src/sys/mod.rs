@@ -8,6 +8,7 @@ pub mod dir;
 mod error;
 mod namespace;
 mod poll;
+mod seccomp;
 pub mod signals;
 mod spawn;
 
@@ -19,4 +20,5 @@ pub use namespace::{
     unshare_user_and_mounts,
 };
 pub use poll::is_ready;
+pub use seccomp::{Filter, Instruction};
 pub use spawn::{Child, Launch, Namespaces, Program, Stage, as_standard, inherited_fd};

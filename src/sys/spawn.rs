@@ -15,6 +15,8 @@ use std::{
 
 use rustix::process::Pid;
 
+use super::Filter;
+
 /// New namespaces for a child.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Namespaces {
@@ -117,6 +119,8 @@ pub struct Program<'a> {
     pub gid: u32,
     /// Supplementary groups.
     pub groups: &'a [u32],
+    /// What judges its system calls, each one more. Installed while there is still a right to.
+    pub filters: &'a [Filter],
 }
 
 /// Which part of starting a [`Program`] failed.
@@ -126,6 +130,8 @@ pub enum Stage {
     Cwd,
     /// Becoming the user.
     User,
+    /// Installing a filter of system calls.
+    Filter,
     /// None of the candidates can be executed.
     Exec,
 }
@@ -154,6 +160,7 @@ impl Program<'_> {
                     (0, _) => Ok(pid),
                     (_, at) if at == Stage::Cwd as u8 => Err((Stage::Cwd, error)),
                     (_, at) if at == Stage::User as u8 => Err((Stage::User, error)),
+                    (_, at) if at == Stage::Filter as u8 => Err((Stage::Filter, error)),
                     _ => Err((Stage::Exec, error)),
                 }
             }
@@ -172,6 +179,12 @@ impl Program<'_> {
         // SAFETY: an fd that this process has.
         if unsafe { libc::fchdir(self.cwd.as_raw_fd()) } != 0 {
             return (Stage::Cwd, errno());
+        }
+        // Before the user: without `CAP_SYS_ADMIN` it would take `no_new_privs`, with which sudo does not work.
+        for filter in self.filters {
+            if let Err(errno) = filter.install() {
+                return (Stage::Filter, errno);
+            }
         }
         // Raw: glibc's own would signal threads that do not exist here.
         // SAFETY: the pointer and the length are those of one slice.

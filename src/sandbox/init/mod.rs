@@ -41,7 +41,7 @@ pub const STEP_INIT: &str = "step-init";
 const DEFAULT_PATH: &[u8] = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// What a step keeps, in its own user namespace: what Docker gives by default.
-const KEPT: CapabilitySet = CapabilitySet::CHOWN
+pub(super) const KEPT: CapabilitySet = CapabilitySet::CHOWN
     .union(CapabilitySet::DAC_OVERRIDE)
     .union(CapabilitySet::FOWNER)
     .union(CapabilitySet::FSETID)
@@ -83,6 +83,8 @@ fn begin(socket: &OwnedFd) -> Result<Pid, InitError> {
     sys::leave_session_keyring().ok();
     rustix::process::umask(Mode::empty());
     let stubs = mounts::complete(&root, &orders, &blobs, passed)?;
+    let filter = orders.filter.map(|blob| sys::Filter::from_bytes(blobs.find(blob)).ok_or(Errno::INVAL));
+    let filter = filter.transpose().map_err(InitError::new("read", "filter"))?;
     drop(blobs);
     rustix::process::umask(Mode::from_raw_mode(0o022));
     sys::set_hostname(&orders.hostname).map_err(InitError::new("set hostname", &orders.hostname))?;
@@ -93,7 +95,7 @@ fn begin(socket: &OwnedFd) -> Result<Pid, InitError> {
     Report::Mounted(stubs).send(socket).map_err(InitError::new("report", "mounts"))?;
     standard_streams(&orders)?;
     drop_bounding_set()?;
-    let started = start(&orders, &root);
+    let started = start(&orders, &root, filter.as_slice());
     // What is left to do needs no right, and a program that took pid 1 over would find none.
     let none = CapabilitySet::empty();
     let none = CapabilitySets { effective: none, permitted: none, inheritable: none };
@@ -143,7 +145,7 @@ fn drop_bounding_set() -> Result<(), InitError> {
     Ok(())
 }
 
-fn start(orders: &Orders, root: &OwnedFd) -> Result<Pid, InitError> {
+fn start(orders: &Orders, root: &OwnedFd, filters: &[sys::Filter]) -> Result<Pid, InitError> {
     let name = orders.argv.first().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     // No magic links: a working directory below /proc/self/fd is not one.
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
@@ -166,10 +168,12 @@ fn start(orders: &Orders, root: &OwnedFd) -> Result<Pid, InitError> {
         uid: orders.uid,
         gid: orders.gid,
         groups: &orders.groups,
+        filters,
     };
     program.start().map_err(|(stage, error)| match stage {
         sys::Stage::Cwd => InitError::new("enter", &orders.cwd)(error),
         sys::Stage::User => InitError::new("become user", format_args!("{}:{}", orders.uid, orders.gid))(error),
+        sys::Stage::Filter => InitError::new("install", "seccomp filter")(error),
         sys::Stage::Exec => InitError::new("exec", &name)(error),
     })
 }
