@@ -2,7 +2,12 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{
+    Args, Parser, Subcommand, ValueEnum,
+    builder::{PossibleValuesParser, TypedValueParser},
+};
+
+use crate::sandbox::driver::{Preset, SnapshotWish};
 
 /// Turns a Dockerfile into an OCI image: no daemon, no root.
 #[derive(Debug, Parser)]
@@ -25,20 +30,19 @@ pub(super) struct Global {
     /// The configuration [default: $`XDG_CONFIG_HOME/lapstrake/config.toml`]
     #[arg(long, global = true, env = "LAPSTRAKE_CONFIG", value_name = "FILE")]
     pub(super) config: Option<PathBuf>,
-    /// How steps are isolated; `none` refuses to run any
-    #[arg(long, global = true, value_enum, default_value_t = Driver::Auto)]
-    pub(super) driver: Driver,
+    /// How steps are run; `none` refuses to run any
+    #[arg(long, global = true, value_name = "PRESET", default_value = "auto", value_parser = named(Preset::offered()))]
+    pub(super) driver: Preset,
+    /// How what a step changes is kept
+    #[arg(long, global = true, value_name = "WAY", default_value = "auto", value_parser = named(SnapshotWish::offered()))]
+    pub(super) snapshots: SnapshotWish,
 }
 
-/// How steps are isolated.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum Driver {
-    /// What works.
-    Auto,
-    /// User namespaces with a full map of ids.
-    Userns,
-    /// No RUN.
-    None,
+/// A parser of these names: only what can be had is offered.
+fn named<T: Copy + Send + Sync + 'static>(offered: impl Iterator<Item = (&'static str, T)>) -> impl TypedValueParser<Value = T> {
+    let offered: Vec<(&str, T)> = offered.collect();
+    let names = PossibleValuesParser::new(offered.iter().map(|(name, _)| *name));
+    names.try_map(move |text| offered.iter().find(|(name, _)| *name == text).map(|(_, value)| *value).ok_or("not offered"))
 }
 
 /// The commands.

@@ -22,12 +22,12 @@ use crate::{
 /// Builds, and says where the image is.
 pub(super) fn run(args: &Build, around: &Surroundings, cancel: &Cancel) -> Result<(), Failure> {
     let call = Call::of(args)?;
-    let request = request::of(args, around.namespaces)?;
+    let request = request::of(args, around.driver)?;
     let inputs = request::inputs(args)?;
     let store = around.store()?;
     let session = Session { store: &store, registries: &around.registries, remotes: &around.remotes, cancel };
     let form = form(args);
-    let mut progress = Progress::new(form, io::stderr());
+    let mut progress = Progress::new(form, io::stderr(), &args.network);
     legacy(args, &mut progress);
     if !request.secrets.is_empty() || !request.agents.is_empty() {
         // What crashes writes no memory to a file: this program, the engine, a step that has a secret in a variable.
@@ -39,7 +39,6 @@ pub(super) fn run(args: &Build, around: &Surroundings, cancel: &Cancel) -> Resul
         let source = &text.source;
         return call.run(&request, &context, &text, &session, &mut |event| show(&mut progress, form, source, &event));
     }
-    progress.line("steps run in user namespaces on the host's network, unless they ask for none");
     let source = &text.source;
     let mut event = |event: Event| show(&mut progress, form, source, &event);
     let built = front::build(&request, &context, &text, &session, &mut event, &mut io::stdout());

@@ -6,7 +6,10 @@ use std::{
     time::Instant,
 };
 
-use crate::engine::{Event, How, StepInfo};
+use crate::{
+    engine::{Event, How, StepInfo},
+    sandbox::{Driver, driver::Refusal},
+};
 
 /// Which form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +32,8 @@ pub(super) struct Progress<W> {
     steps: Vec<StepInfo>,
     running: BTreeMap<usize, Running>,
     transfers: BTreeMap<String, Instant>,
+    /// That of steps which ask for none, in words.
+    network: &'static str,
 }
 
 /// A step that runs: when it began, and what it printed that is not shown yet.
@@ -38,9 +43,10 @@ struct Running {
 }
 
 impl<W: Write> Progress<W> {
-    /// Nothing has happened.
-    pub(super) fn new(form: Form, to: W) -> Self {
-        Self { form, to, steps: Vec::new(), running: BTreeMap::new(), transfers: BTreeMap::new() }
+    /// Nothing has happened. `network` is the value of the flag.
+    pub(super) fn new(form: Form, to: W, network: &str) -> Self {
+        let network = if network == "none" { "no network" } else { "the host's network" };
+        Self { form, to, steps: Vec::new(), running: BTreeMap::new(), transfers: BTreeMap::new(), network }
     }
 
     /// Shows an event. A terminal that is gone is no reason to stop a build.
@@ -61,6 +67,7 @@ impl<W: Write> Progress<W> {
 
     fn plain(&mut self, event: &Event) -> io::Result<()> {
         match event {
+            Event::Driver { driver, refused } => self.driver(*driver, refused)?,
             Event::Planned { steps } => self.steps.clone_from(steps),
             Event::Started { step } => {
                 drop(self.running.insert(*step, Running { since: Instant::now(), pending: Vec::new() }));
@@ -80,6 +87,19 @@ impl<W: Write> Progress<W> {
             Event::Warning { .. } => {}
         }
         self.to.flush()
+    }
+
+    /// The first line says how steps are run; what was passed over for it follows.
+    fn driver(&mut self, driver: Option<Driver>, refused: &[Refusal]) -> io::Result<()> {
+        match driver {
+            Some(driver) => writeln!(self.to, "steps: {driver}; {}, unless they ask otherwise", self.network)?,
+            None if refused.is_empty() => writeln!(self.to, "steps: none is run, and no image's files are read")?,
+            None => writeln!(self.to, "steps: none can be run")?,
+        }
+        for refusal in refused {
+            writeln!(self.to, "   not used: {}", visible(refusal.to_string().as_bytes()))?;
+        }
+        Ok(())
     }
 
     fn title(&self, step: usize) -> String {
@@ -145,7 +165,12 @@ impl<W: Write> Progress<W> {
                     }
                 }
             }
-            Event::Planned { .. } | Event::Missed { .. } | Event::Note { .. } | Event::Transfer { .. } | Event::Warning { .. } => {}
+            Event::Driver { .. }
+            | Event::Planned { .. }
+            | Event::Missed { .. }
+            | Event::Note { .. }
+            | Event::Transfer { .. }
+            | Event::Warning { .. } => {}
         }
         self.to.flush()
     }

@@ -16,10 +16,11 @@ use crate::{
     oci::{Platform, Reference},
     plan::{self, NetworkMode},
     remote::Remote,
+    sandbox::driver::{Preset, SnapshotWish},
 };
 
 /// The build.
-pub(super) fn of(args: &Build, namespaces: bool) -> Result<Request, Error> {
+pub(super) fn of(args: &Build, (driver, snapshots): (Preset, SnapshotWish)) -> Result<Request, Error> {
     let mut no_cache = args.no_cache_filter.clone();
     if args.no_cache {
         no_cache.push(String::new());
@@ -34,7 +35,8 @@ pub(super) fn of(args: &Build, namespaces: bool) -> Result<Request, Error> {
         no_cache,
         pull: args.pull,
         hosts: args.add_hosts.iter().map(|text| host(text)).collect::<Result<_, _>>()?,
-        namespaces,
+        driver,
+        snapshots,
         tags: args.tags.iter().map(|text| name(text)).collect::<Result<_, _>>()?,
         outputs: outputs(args)?,
     })

@@ -6,15 +6,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{
-    args::{Driver, Global},
-    config,
-};
+use super::{args::Global, config};
 use crate::{
     error::{Error, Kind},
     fetch::{Settings, Ssh},
     front::{Registries, Remotes},
     registry::Proxies,
+    sandbox::driver::{Preset, SnapshotWish},
     store::Store,
 };
 
@@ -29,8 +27,8 @@ pub(super) struct Surroundings {
     pub(super) registries: Registries,
     /// What is far off and no registry.
     pub(super) remotes: Remotes,
-    /// May user namespaces be entered?
-    pub(super) namespaces: bool,
+    /// How steps are run, and what they change is kept.
+    pub(super) driver: (Preset, SnapshotWish),
 }
 
 impl Surroundings {
@@ -48,7 +46,7 @@ impl Surroundings {
         };
         let settings = config.map(|path| config::read(&path, asked_for)).transpose()?.unwrap_or_default();
         let remotes = Remotes::new(fetching(proxies()));
-        Ok(Self { root, registries: Registries::new(settings, proxies())?, remotes, namespaces: global.driver != Driver::None })
+        Ok(Self { root, registries: Registries::new(settings, proxies())?, remotes, driver: (global.driver, global.snapshots) })
     }
 
     /// Opens the store.

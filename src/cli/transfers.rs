@@ -15,7 +15,7 @@ use crate::{
 };
 
 fn progress(quiet: bool) -> Progress<io::Stderr> {
-    Progress::new(if quiet { Form::Quiet } else { Form::Plain }, io::stderr())
+    Progress::new(if quiet { Form::Quiet } else { Form::Plain }, io::stderr(), "")
 }
 
 /// The last line: name and digest.

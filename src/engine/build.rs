@@ -6,6 +6,7 @@ use super::{
     Event, Front, How, Job, StepInfo,
     contexts::Contexts,
     copying,
+    driver::{Place, Ways},
     graph::{Graph, Node},
     key::Recipe,
     running,
@@ -27,7 +28,10 @@ pub(super) struct Site<'a> {
     pub(super) job: &'a Job,
     pub(super) store: &'a Store,
     pub(super) front: &'a dyn Front,
+    /// The ownership domain that trees are made in.
     pub(super) domain: &'a str,
+    /// How steps are run.
+    pub(super) ways: Ways,
     pub(super) trees: Trees<'a>,
     pub(super) contexts: Contexts,
     /// For each stage, the state after its last finished step.
@@ -46,12 +50,22 @@ pub(super) struct At<'a> {
 }
 
 /// Builds the plan's target. The result has one entry for each platform: one, for now.
-pub fn build(job: &Job, store: &Store, domain: &str, front: &dyn Front) -> Result<Vec<(Platform, Image)>, Error> {
+pub fn build(job: &Job, store: &Store, place: &Place, front: &dyn Front) -> Result<Vec<(Platform, Image)>, Error> {
     let plan = &job.plan;
     let graph = Graph::of(plan);
+    let ways = Ways::find(place, job.snapshots, store)?;
+    front.event(Event::Driver { driver: ways.driver(), refused: ways.refused.clone() });
     front.event(Event::Planned { steps: graph.nodes().map(|node| info(plan, node)).collect() });
-    let mut site =
-        Site { job, store, front, domain, trees: Trees::new(store, front, domain), contexts: Contexts::default(), stages: Vec::new() };
+    let mut site = Site {
+        job,
+        store,
+        front,
+        domain: &place.domain,
+        ways,
+        trees: Trees::new(store, front, &place.domain),
+        contexts: Contexts::default(),
+        stages: Vec::new(),
+    };
     site.stages = vec![Snapshot::default(); plan.stages.len()];
     let project = job.project.as_str();
     let mut done = BTreeSet::new();

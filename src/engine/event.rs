@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{diag::Diagnostic, sandbox::Stream};
+use crate::{
+    diag::Diagnostic,
+    sandbox::{Driver, Stream, driver::Refusal},
+};
 
 /// A step as progress shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,7 +36,14 @@ pub enum How {
 /// Something that happened. Steps are named by their place in [`Event::Planned`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Event {
-    /// All steps, in the order of the plan. The first event.
+    /// How steps are run. The first event.
+    Driver {
+        /// The combination; `None`: nothing was entered because no step needs it, or no combination works.
+        driver: Option<Driver>,
+        /// What was tried before it and does not work here.
+        refused: Vec<Refusal>,
+    },
+    /// All steps, in the order of the plan.
     Planned {
         /// The steps.
         steps: Vec<StepInfo>,

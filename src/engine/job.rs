@@ -4,7 +4,11 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{layer::Compression, plan::Plan};
+use crate::{
+    layer::Compression,
+    plan::Plan,
+    sandbox::driver::{Preset, SnapshotWish},
+};
 
 /// A context: where files come from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,6 +51,10 @@ pub struct Job {
     pub compression: Compression,
     /// Must the engine enter a user namespace? Not when no step has to see a tree.
     pub namespaces: bool,
+    /// How the user wants steps to be run.
+    pub driver: Preset,
+    /// How the user wants what a step changes to be kept.
+    pub snapshots: SnapshotWish,
 }
 
 impl Job {

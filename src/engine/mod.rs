@@ -10,6 +10,7 @@
 pub mod build;
 mod contexts;
 mod copying;
+pub mod driver;
 pub mod event;
 mod fault;
 pub mod graph;

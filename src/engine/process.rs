@@ -11,6 +11,7 @@ use std::{
 
 use super::{
     Event, Fetched, Front, Job, build,
+    driver::Place,
     wire::{self, FromEngine, FromFront},
 };
 use crate::{
@@ -92,12 +93,12 @@ impl Front for Remote {
     }
 }
 
-/// Serves one job on a socket, inside of the user namespace if there is to be one; `domain` names its id maps.
-pub fn serve(socket: UnixStream, lifeline: OwnedFd, handoff: OwnedFd, domain: &str) -> Result<(), Error> {
+/// Serves one job on a socket, inside of the user namespace if there is to be one.
+pub fn serve(socket: UnixStream, lifeline: OwnedFd, handoff: OwnedFd, place: &Place) -> Result<(), Error> {
     let remote = Remote::new(socket, lifeline, handoff);
     let job: Option<Job> = remote.socket.lock().ok().and_then(|mut socket| wire::receive(&mut *socket).ok().flatten());
     let Some(job) = job else { return Err(gone()) };
-    let built = Store::open(&job.store).map_err(Error::from).and_then(|store| build::build(&job, &store, domain, &remote));
+    let built = Store::open(&job.store).map_err(Error::from).and_then(|store| build::build(&job, &store, place, &remote));
     remote.tell(&match built {
         Ok(images) => FromEngine::Built(images.into_iter().map(|(platform, image)| (platform, image.manifest)).collect()),
         Err(error) => FromEngine::Failed(error),

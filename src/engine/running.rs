@@ -26,7 +26,7 @@ use crate::{
     oci::DiffId,
     plan::{NetworkMode, Run, Security},
     rootfs::account::Account,
-    sandbox::{self, MountSource, Network, Overlay, Spec, Status},
+    sandbox::{self, Driver, MountSource, Network, Overlay, Spec, Status},
     tree::{Chain, TreePath},
 };
 
@@ -69,6 +69,7 @@ impl Dirs {
 }
 
 fn make(site: &Site<'_>, at: At<'_>, before: &Snapshot, run: &Run, selected: &[mounts::Selected]) -> Result<DiffId, Error> {
+    let _possible: Driver = site.ways.needed().map_err(|error| fault::at(error, at.step, "", "needed for this step"))?;
     let lowers = site.trees.overlay_dirs(&before.layers)?;
     let chain = site.trees.chain(&before.layers)?;
     let account = Account::of(&chain, &run.user).map_err(|error| fault::at(error, at.step, "user", "this step runs as that user"))?;
@@ -130,6 +131,7 @@ fn spec(
     }
     let cwd = TreePath::clean(run.cwd.as_bytes())?;
     Ok(Spec {
+        driver: site.ways.needed()?,
         argv: run.argv.iter().map(OsString::from).collect(),
         env,
         cwd,

@@ -23,6 +23,7 @@ use crate::{
     layer::Compression,
     oci::{Digest, Platform, Reference},
     plan::{self, Action, CopySource, Origin, Plan, Start},
+    sandbox::driver::{Preset, SnapshotWish},
     store::Store,
 };
 
@@ -43,8 +44,10 @@ pub struct Request {
     pub pull: bool,
     /// Lines of /etc/hosts.
     pub hosts: Vec<String>,
-    /// May a user namespace be entered?
-    pub namespaces: bool,
+    /// How steps are to be run.
+    pub driver: Preset,
+    /// How what they change is to be kept.
+    pub snapshots: SnapshotWish,
     /// Names that the image gets in the store.
     pub tags: Vec<Reference>,
     /// Where else it goes.
@@ -117,7 +120,7 @@ impl Work<'_> {
                     event(Event::Note { text: format!("{error}: what is damaged is made anew") });
                 }
                 // Root of a namespace of the user's reads all that belongs to the user.
-                (Err(error), None) if error.denied && !self.job.namespaces && self.request.namespaces => {
+                (Err(error), None) if error.denied && !self.job.namespaces && self.request.driver != Preset::None => {
                     event(Event::Note { text: format!("{error}: the build goes on as root of a user namespace") });
                     self.job.namespaces = true;
                     denied = Some(error);
@@ -169,7 +172,7 @@ fn remove_damaged(store: &Store, images: &[(Platform, Image)]) {
 
 fn job(request: &Request, (context, named): (&Context, &Named), text: &Text, session: &Session<'_>, plan: Plan) -> Result<Job, Error> {
     let namespaces = needs_trees(&plan);
-    if namespaces && !request.namespaces {
+    if namespaces && request.driver == Preset::None {
         return Err(Error::new(Kind::Environment, "this build has to run steps or read an image's files, and `--driver none` forbids it")
             .help("leave `--driver` out"));
     }
@@ -186,6 +189,8 @@ fn job(request: &Request, (context, named): (&Context, &Named), text: &Text, ses
         hosts: request.hosts.clone(),
         compression: COMPRESSION,
         namespaces,
+        driver: request.driver,
+        snapshots: request.snapshots,
     })
 }
 

@@ -5,7 +5,7 @@ use std::{
     ffi::OsString,
     io::BufReader,
     os::{
-        fd::{AsFd as _, OwnedFd},
+        fd::{AsFd as _, BorrowedFd, OwnedFd},
         unix::net::UnixStream,
     },
     sync::Arc,
@@ -18,11 +18,15 @@ use super::{
 use crate::{
     engine::{
         self, Event, Job,
+        driver::Place,
         wire::{self, FromEngine, FromFront},
     },
     error::{Error, Kind},
     oci::{Descriptor, Platform},
-    sandbox::enter,
+    sandbox::{
+        driver::{Preset, Refusal},
+        enter::{self, EngineProcess, EnterError},
+    },
     store::Store,
 };
 
@@ -62,7 +66,7 @@ pub(super) fn run(job: &Job, answers: &Answers<'_>, cancel: &Cancel, event: &mut
     let lifeline = cancel.lifeline().try_clone_to_owned().map_err(broken)?;
     let (handoff, their_handoff) = wire::fd_sockets().map_err(broken)?;
     std::thread::scope(|scope| {
-        let serve = move || engine::process::serve(theirs, lifeline, their_handoff, "plain");
+        let serve = move || engine::process::serve(theirs, lifeline, their_handoff, &Place::plain());
         drop(std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, serve).map_err(broken)?);
         let mut socket = BufReader::new(ours);
         wire::send(socket.get_mut(), job).map_err(broken)?;
@@ -79,15 +83,47 @@ fn in_process(
     theirs: UnixStream,
 ) -> Outcome {
     let (handoff, their_handoff) = wire::fd_sockets().map_err(broken)?;
-    let fds = [theirs.as_fd(), cancel.lifeline(), their_handoff.as_fd()];
-    let engine = enter::spawn_engine(&[OsString::from(ENGINE)], &[], &fds)?;
+    let (engine, refused) = spawn(job.driver, &[theirs.as_fd(), cancel.lifeline(), their_handoff.as_fd()])?;
     // Else the sockets would not end with the engine.
     drop((theirs, their_handoff));
     let mut socket = BufReader::new(ours);
     wire::send(socket.get_mut(), job).map_err(broken)?;
-    let outcome = converse(&mut socket, &handoff, answers, event);
+    let mut with_refusals = |mut happened: Event| {
+        if let Event::Driver { refused: more, .. } = &mut happened {
+            drop(more.splice(..0, refused.iter().cloned()));
+        }
+        event(happened);
+    };
+    let outcome = converse(&mut socket, &handoff, answers, &mut with_refusals);
     let status = engine.wait().map_err(broken)?;
     result(outcome, cancel, &format!("the engine's process ended with status {status} and without a result"))
+}
+
+/// The engine with the first ids that can be had, and what was refused before it.
+fn spawn(preset: Preset, fds: &[BorrowedFd<'_>]) -> Result<(EngineProcess, Vec<Refusal>), Error> {
+    let mut refused = Vec::new();
+    let mut first = None;
+    for ids in preset.ids() {
+        match enter::spawn_engine(ids, &[OsString::from(ENGINE)], &[], fds) {
+            Ok(engine) => return Ok((engine, refused)),
+            Err(error) => {
+                refused.push(Refusal::of_ids(ids, &error));
+                first = first.or(Some(error));
+            }
+        }
+    }
+    Err(no_engine(first, &refused))
+}
+
+/// The first refusal is of what is best to have: its way out is the one to name.
+fn no_engine(first: Option<EnterError>, refused: &[Refusal]) -> Error {
+    let Some(first) = first else { return Error::new(Kind::Environment, "`--driver` leaves no way to run a step") };
+    let mut error = Error::from(first);
+    if refused.len() > 1 {
+        "there is no way here to run a step".clone_into(&mut error.headline);
+        error.causes = refused.iter().map(ToString::to_string).collect();
+    }
+    error
 }
 
 fn result(outcome: std::io::Result<Option<Outcome>>, cancel: &Cancel, without: &str) -> Outcome {
@@ -102,11 +138,12 @@ fn result(outcome: std::io::Result<Option<Outcome>>, cancel: &Cancel, without: &
 /// The engine's process, from its first instruction.
 pub fn engine_main() -> std::process::ExitCode {
     let Ok(entered) = enter::become_engine() else { return std::process::ExitCode::from(Kind::Environment.exit_code()) };
+    let place = Place::of(&entered);
     let mut fds = entered.fds.into_iter();
     let (Some(socket), Some(lifeline), Some(handoff)) = (fds.next(), fds.next(), fds.next()) else {
         return std::process::ExitCode::from(Kind::Bug.exit_code());
     };
-    let served = engine::process::serve(UnixStream::from(socket), lifeline, handoff, entered.domain.as_str());
+    let served = engine::process::serve(UnixStream::from(socket), lifeline, handoff, &place);
     if served.is_ok() { std::process::ExitCode::SUCCESS } else { std::process::ExitCode::from(Kind::Interrupted.exit_code()) }
 }
 

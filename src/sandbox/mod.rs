@@ -7,6 +7,7 @@
 //!          └─ output pipes, pidfd, cancel
 //! ```
 //!
+//! - [`driver`]: the axes on which ways to run steps differ, and how they are chosen.
 //! - [`enter`]: the engine's own process and its user namespace.
 //! - `run`: the engine's side of a step; `init`: pid 1's side; `wire`: what they say to each other.
 //! - `seccomp`: the system calls that a step may make.
@@ -17,6 +18,7 @@
 //! Source: `user_namespaces(7)`, `pid_namespaces(7)`, `mount_setattr(2)`, capabilities(7); the runtime specification's
 //! default devices, masked and read-only paths.
 
+pub mod driver;
 pub mod enter;
 mod init;
 mod overlay;
@@ -29,6 +31,7 @@ mod wire;
 
 use std::{ffi::OsString, path::PathBuf};
 
+pub use driver::Driver;
 pub use init::{STEP_INIT, init_main};
 pub use run::run;
 pub use socket::Socket;
@@ -38,6 +41,8 @@ use crate::tree::TreePath;
 /// What to run, where.
 #[derive(Debug)]
 pub struct Spec {
+    /// How it is run. The calling engine was entered with these ids.
+    pub driver: Driver,
     /// The program and its arguments, looked up in the PATH of `env` inside the root.
     pub argv: Vec<OsString>,
     /// `K=V`.

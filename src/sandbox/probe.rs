@@ -16,7 +16,11 @@ use std::{
 use rustix::pipe::PipeFlags;
 use serde::{Deserialize, Serialize};
 
-use super::{InitError, Mount, MountSource, Network, Overlay, Spec, Status, User, enter, overlay, run};
+use super::{
+    Driver, InitError, Mount, MountSource, Network, Overlay, Spec, Status, User,
+    driver::{Ids, Snapshots},
+    enter, overlay, run,
+};
 use crate::tree::TreePath;
 
 /// The hidden argument, followed by a directory, that makes this program the engine of a probe.
@@ -106,7 +110,7 @@ pub fn probe(store: &Path) -> Report {
 fn ask_engine(store: &Path) -> Result<Vec<Row>, enter::EnterError> {
     let failed = |error: std::io::Error| enter::EnterError::new(enter::Tried::Start, &error);
     let (answers, theirs) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(|errno| failed(errno.into()))?;
-    let engine = enter::spawn_engine(&[PROBE_ENGINE.into(), store.into()], &[], &[theirs.as_fd()])?;
+    let engine = enter::spawn_engine(Ids::Full, &[PROBE_ENGINE.into(), store.into()], &[], &[theirs.as_fd()])?;
     drop(theirs);
     let mut text = Vec::new();
     File::from(answers).take(1 << 20).read_to_end(&mut text).map_err(failed)?;
@@ -156,6 +160,7 @@ fn try_step(fresh: &Fresh, number: u32, network: Network) -> Result<Outcome, Ini
     let target = TreePath::parse(b"probe").map_err(|_bad| InitError::new("find", "/probe")(rustix::io::Errno::INVAL))?;
     let program = Mount { target, what: MountSource::File { bytes, mode: 0o755, uid: 0, gid: 0 }, readonly: true };
     let spec = Spec {
+        driver: Driver::of(Ids::Full, Snapshots::Overlay),
         argv: vec![OsString::from("/probe")],
         env: Vec::new(),
         cwd: TreePath::root(),

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use lapstrake::sandbox::{self, enter};
+use lapstrake::sandbox::{self, driver::Ids, enter};
 
 use crate::world::{World, alive, run};
 
@@ -42,7 +42,7 @@ pub(crate) fn sleeping_front(mark: &str) -> ExitCode {
 }
 
 fn spawn(mark: &str, fds: &[std::os::fd::BorrowedFd<'_>]) -> enter::EngineProcess {
-    enter::spawn_engine(&["sleeping-engine", mark].map(OsString::from), &[], fds).expect("an engine")
+    enter::spawn_engine(Ids::Full, &["sleeping-engine", mark].map(OsString::from), &[], fds).expect("an engine")
 }
 
 fn until(what: impl Fn() -> bool) -> bool {

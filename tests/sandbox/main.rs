@@ -17,7 +17,7 @@ use std::{
     process::ExitCode,
 };
 
-use lapstrake::sandbox::{self, enter};
+use lapstrake::sandbox::{self, driver::Ids, enter};
 
 fn main() -> ExitCode {
     let args: Vec<OsString> = std::env::args_os().skip(1).collect();
@@ -97,7 +97,7 @@ fn front(args: &[&str]) -> ExitCode {
     let args: Vec<OsString> = args.iter().map(OsString::from).collect();
     // A secret that no step may see.
     let env = [OsString::from(format!("{}=front", cases::CANARY)), OsString::from("RUST_BACKTRACE=1")];
-    match enter::spawn_engine(&args, &env, &[]) {
+    match enter::spawn_engine(Ids::Full, &args, &env, &[]) {
         Ok(engine) => match engine.wait() {
             Ok(0) => ExitCode::SUCCESS,
             _ => ExitCode::FAILURE,

@@ -7,7 +7,10 @@ use std::{
 };
 
 use lapstrake::{
-    sandbox::{self, Finished, InitError, Mount, Network, Overlay, Spec, Status, Stream, User},
+    sandbox::{
+        self, Driver, Finished, InitError, Mount, Network, Overlay, Spec, Status, Stream, User,
+        driver::{Ids, Snapshots},
+    },
     tree::TreePath,
 };
 
@@ -83,6 +86,7 @@ impl World {
 
     pub(crate) fn spec(&self, argv: &[&str]) -> Spec {
         Spec {
+            driver: Driver::of(Ids::Full, Snapshots::Overlay),
             argv: argv.iter().map(OsString::from).collect(),
             env: vec!["PATH=/bin".into()],
             cwd: TreePath::root(),

@@ -19,6 +19,8 @@ pub enum Tried {
     BecomeRoot,
     /// Making the mounts private.
     PrivateMounts,
+    /// Being root without a user namespace.
+    BecomeHostRoot,
 }
 
 impl fmt::Display for Tried {
@@ -30,6 +32,7 @@ impl fmt::Display for Tried {
             Self::WriteMap => "writing the id maps",
             Self::BecomeRoot => "becoming root in the user namespace",
             Self::PrivateMounts => "making the mounts private",
+            Self::BecomeHostRoot => "being root without a user namespace",
         })
     }
 }
@@ -58,6 +61,10 @@ pub enum Knob {
     },
     /// Root in a namespace that has a single id.
     SingleId,
+    /// This user is not root.
+    NotRoot,
+    /// Root without these capabilities.
+    Capabilities(String),
 }
 
 impl Knob {
@@ -73,7 +80,7 @@ impl Knob {
                 let what = if file.ends_with("gid") { "--add-subgids" } else { "--add-subuids" };
                 Some(format!("usermod {what} 100000-165535 {user}"))
             }
-            Self::Container | Self::SingleId => None,
+            Self::Container | Self::SingleId | Self::NotRoot | Self::Capabilities(_) => None,
         }
     }
 }
@@ -90,7 +97,9 @@ impl fmt::Display for Knob {
             Self::NoHelper(name) => write!(f, "`{name}` is not installed (package uidmap or shadow-utils)"),
             Self::PlainHelper(path) => write!(f, "`{path}` is neither setuid root nor has it the capability"),
             Self::NoIds { file, user } => write!(f, "`{file}` has no line for `{user}`"),
-            Self::SingleId => f.write_str("this user namespace has one id only; a build needs more"),
+            Self::SingleId => f.write_str("this user namespace has one id only"),
+            Self::NotRoot => f.write_str("only root can"),
+            Self::Capabilities(names) => write!(f, "root lacks the capabilities {names} here (in Docker: --cap-add)"),
         }
     }
 }
@@ -159,7 +168,13 @@ fn blame(tried: Tried, errno: i32, read: &dyn Fn(&str) -> Option<String>) -> Opt
                 Some(Knob::Container)
             }
         }
-        Tried::Start | Tried::Unshare | Tried::FindIds | Tried::WriteMap | Tried::BecomeRoot | Tried::PrivateMounts => None,
+        Tried::Start
+        | Tried::Unshare
+        | Tried::FindIds
+        | Tried::WriteMap
+        | Tried::BecomeRoot
+        | Tried::PrivateMounts
+        | Tried::BecomeHostRoot => None,
     }
 }
 

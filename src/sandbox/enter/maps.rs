@@ -4,7 +4,7 @@ use std::{fmt::Write as _, io, path::Path};
 
 use rustix::process::Pid;
 
-use super::{EnterError, Knob, Tried};
+use super::{EnterError, Ids, Knob, Tried};
 
 /// One line of `/proc/PID/uid_map`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,7 +51,10 @@ const ENOUGH: u32 = 65_536;
 const DIRECTORIES: [&str; 6] = ["/usr/bin", "/bin", "/usr/sbin", "/sbin", "/usr/local/bin", "/run/wrappers/bin"];
 
 /// Writes both maps of a process that has just unshared, as whoever we are.
-pub(super) fn write(pid: Pid) -> Result<(), EnterError> {
+pub(super) fn write(pid: Pid, ids: Ids) -> Result<(), EnterError> {
+    if ids == Ids::Single {
+        return write_single(pid);
+    }
     if rustix::process::geteuid().is_root() {
         let users = own(Which::Users)?;
         if users.iter().map(|extent| u64::from(extent.count)).sum::<u64>() < 2 {
@@ -73,6 +76,15 @@ pub(super) fn write(pid: Pid) -> Result<(), EnterError> {
     let (users, groups) = (with_own(uid, Which::Users)?, with_own(rustix::process::getgid().as_raw(), Which::Groups)?);
     write_by_helper(pid, Which::Users, &users)?;
     write_by_helper(pid, Which::Groups, &groups)
+}
+
+/// Root inside is who we are, and there is nobody else.
+fn write_single(pid: Pid) -> Result<(), EnterError> {
+    let path = format!("/proc/{}/setgroups", pid.as_raw_nonzero());
+    std::fs::write(path, "deny").map_err(|error| EnterError::new(Tried::WriteMap, &error))?;
+    let only = |outside: u32| [Extent { inside: 0, outside, count: 1 }];
+    write_directly(pid, Which::Users, &only(rustix::process::geteuid().as_raw()))?;
+    write_directly(pid, Which::Groups, &only(rustix::process::getegid().as_raw()))
 }
 
 /// The text of a map, for a child namespace, of every id of this namespace to itself: `uid_map`, `gid_map`.

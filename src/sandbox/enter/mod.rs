@@ -4,17 +4,21 @@
 //! anything else. Between them is one socket, fd 3 of the engine:
 //!
 //! ```text
-//! engine: unshare ── Unshared ─▶ front: writes the id maps ── Mapped{fds} ─▶ engine: becomes root inside, private mounts ── Ready ─▶
+//! front ── Enter{ids} ─▶ engine: unshare ── Unshared ─▶ front: writes the id maps ── Mapped ─▶ engine: becomes root inside, private mounts ── Ready ─▶
 //! ```
+//!
+//! With [`Ids::Host`] nothing is unshared and nothing mapped.
 //!
 //! Who writes which map: an ordinary user has `newuidmap` and `newgidmap` join the ids that /etc/subuid and
 //! /etc/subgid give; root (of the host, or in a namespace) maps every id that it has to itself, split along its own
-//! extents, because the kernel takes no extent that spans two of the parent's.
+//! extents, because the kernel takes no extent that spans two of the parent's. With [`Ids::Single`] whoever it is maps
+//! the one id to root, which needs neither helper nor right; the kernel then wants setgroups denied.
 //!
 //! Source: `user_namespaces(7)`, newuidmap(1), subuid(5).
 
 mod chroot;
 mod error;
+mod host;
 mod maps;
 
 pub use error::{EnterError, Knob, Tried};
@@ -36,6 +40,7 @@ use rustix::{
 };
 use serde::{Deserialize, Serialize};
 
+use super::driver::Ids;
 use crate::sys;
 
 /// Which ids own what: a short hash of the id maps. Trees of another domain have other owners on disk.
@@ -43,7 +48,7 @@ use crate::sys;
 pub struct Domain(String);
 
 impl Domain {
-    /// Sixteen hex digits, fit for a file name.
+    /// Sixteen hex digits, or `single`; fit for a file name.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -94,6 +99,8 @@ impl Drop for EngineProcess {
 /// What the new engine has.
 #[derive(Debug)]
 pub struct Entered {
+    /// Which ids there are.
+    pub ids: Ids,
     /// Whose trees it may use.
     pub domain: Domain,
     /// What the front passed, in the same order.
@@ -102,10 +109,12 @@ pub struct Entered {
 
 #[derive(Debug, Serialize, Deserialize)]
 enum Word {
+    /// From the front, first: enter with these ids; so many fds follow the socket.
+    Enter { ids: Ids, fds: u16 },
     /// From the engine: write my maps.
     Unshared,
-    /// From the front: they are written, and so many fds follow the socket.
-    Mapped { fds: u16 },
+    /// From the front: they are written.
+    Mapped,
     /// From the engine: it is one.
     Ready,
     /// From either.
@@ -119,7 +128,7 @@ const SOCKET: u16 = 3;
 /// are handed to it. Its standard streams are ours. It returns when the engine is inside and ready.
 ///
 /// The engine ends when the calling *thread* does, at the latest: call it from one that stays.
-pub fn spawn_engine(args: &[OsString], env: &[OsString], fds: &[BorrowedFd<'_>]) -> Result<EngineProcess, EnterError> {
+pub fn spawn_engine(ids: Ids, args: &[OsString], env: &[OsString], fds: &[BorrowedFd<'_>]) -> Result<EngineProcess, EnterError> {
     let started = |tried: Tried| move |error: io::Error| EnterError::new(tried, &error);
     let (ours, theirs) = pair().map_err(started(Tried::Start))?;
     let program = sys::own_program().map_err(started(Tried::Start))?;
@@ -133,11 +142,14 @@ pub fn spawn_engine(args: &[OsString], env: &[OsString], fds: &[BorrowedFd<'_>])
     let engine = EngineProcess { child: launch.start().map_err(started(Tried::Start))? };
     drop(theirs);
     engine.child.started().map_err(started(Tried::Start))?;
-    expect(&ours, |word| matches!(word, Word::Unshared))?;
-    // If they cannot be written the engine is killed when dropped; it need not hear why.
-    maps::write(engine.child.pid)?;
     let fds = u16::try_from(fds.len()).unwrap_or(u16::MAX);
-    say(&ours, &Word::Mapped { fds }).map_err(started(Tried::Start))?;
+    say(&ours, &Word::Enter { ids, fds }).map_err(started(Tried::Start))?;
+    if ids != Ids::Host {
+        expect(&ours, |word| matches!(word, Word::Unshared))?;
+        // If they cannot be written the engine is killed when dropped; it need not hear why.
+        maps::write(engine.child.pid, ids)?;
+        say(&ours, &Word::Mapped).map_err(started(Tried::Start))?;
+    }
     expect(&ours, |word| matches!(word, Word::Ready))?;
     Ok(engine)
 }
@@ -161,17 +173,11 @@ pub fn become_engine() -> Result<Entered, EnterError> {
 
 fn enter(socket: &OwnedFd) -> Result<Entered, EnterError> {
     let at = |tried: Tried| move |errno: rustix::io::Errno| EnterError::new(tried, &io::Error::from(errno));
-    // Refused to a process with several threads.
-    unshare().map_err(|error| EnterError::new(Tried::Unshare, &error))?;
-    say(socket, &Word::Unshared).map_err(|error| EnterError::new(Tried::Start, &error))?;
-    let word = hear(socket).map_err(|error| EnterError::new(Tried::Start, &error))?;
-    let Word::Mapped { fds } = word else { return Err(EnterError::new(Tried::Start, &io::ErrorKind::InvalidData.into())) };
-    let (root, group) = (rustix::process::Uid::ROOT, rustix::process::Gid::ROOT);
-    rustix::thread::set_thread_groups(&[]).map_err(at(Tried::BecomeRoot))?;
-    rustix::thread::set_thread_res_gid(group, group, group).map_err(at(Tried::BecomeRoot))?;
-    rustix::thread::set_thread_res_uid(root, root, root).map_err(at(Tried::BecomeRoot))?;
-    let private = MountPropagationFlags::REC | MountPropagationFlags::PRIVATE;
-    rustix::mount::mount_change(c"/", private).map_err(at(Tried::PrivateMounts))?;
+    let Word::Enter { ids, fds } = heard(socket)? else { return Err(out_of_turn()) };
+    match ids {
+        Ids::Full | Ids::Single => enter_namespaces(ids, socket)?,
+        Ids::Host => host::enter()?,
+    }
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     // After the ids: a change of them clears it.
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).map_err(at(Tried::BecomeRoot))?;
@@ -181,7 +187,25 @@ fn enter(socket: &OwnedFd) -> Result<Entered, EnterError> {
     // A kernel without keyrings, or a container that forbids them, has none that a step could reach.
     sys::leave_session_keyring().ok();
     let fds = (SOCKET + 1..).take(usize::from(fds)).map(sys::inherited_fd).collect::<io::Result<Vec<_>>>();
-    Ok(Entered { domain: domain()?, fds: fds.map_err(|error| EnterError::new(Tried::Start, &error))? })
+    Ok(Entered { ids, domain: domain(ids)?, fds: fds.map_err(|error| EnterError::new(Tried::Start, &error))? })
+}
+
+/// Root of a user namespace, with a mount namespace whose changes nobody else sees.
+fn enter_namespaces(ids: Ids, socket: &OwnedFd) -> Result<(), EnterError> {
+    let at = |tried: Tried| move |errno: rustix::io::Errno| EnterError::new(tried, &io::Error::from(errno));
+    // Refused to a process with several threads.
+    unshare().map_err(|error| EnterError::new(Tried::Unshare, &error))?;
+    say(socket, &Word::Unshared).map_err(|error| EnterError::new(Tried::Start, &error))?;
+    let Word::Mapped = heard(socket)? else { return Err(out_of_turn()) };
+    let (root, group) = (rustix::process::Uid::ROOT, rustix::process::Gid::ROOT);
+    if ids == Ids::Full {
+        // With a single id the kernel forbids it: the user's groups stay, and are nobody's inside.
+        rustix::thread::set_thread_groups(&[]).map_err(at(Tried::BecomeRoot))?;
+    }
+    rustix::thread::set_thread_res_gid(group, group, group).map_err(at(Tried::BecomeRoot))?;
+    rustix::thread::set_thread_res_uid(root, root, root).map_err(at(Tried::BecomeRoot))?;
+    let private = MountPropagationFlags::REC | MountPropagationFlags::PRIVATE;
+    rustix::mount::mount_change(c"/", private).map_err(at(Tried::PrivateMounts))
 }
 
 /// A user and a mount namespace; out of a chroot first, if root is in one.
@@ -196,7 +220,11 @@ fn unshare() -> io::Result<()> {
     }
 }
 
-fn domain() -> Result<Domain, EnterError> {
+/// Under a single id owners are marks and not ids, whoever the single one is.
+fn domain(ids: Ids) -> Result<Domain, EnterError> {
+    if ids == Ids::Single {
+        return Ok(Domain("single".to_owned()));
+    }
     let read = |path: &str| std::fs::read(path).map_err(|error| EnterError::new(Tried::WriteMap, &error));
     let (users, groups) = (read("/proc/self/uid_map")?, read("/proc/self/gid_map")?);
     let mut hasher = blake3::Hasher::new();
@@ -227,11 +255,19 @@ fn hear(socket: &OwnedFd) -> io::Result<Word> {
 }
 
 fn expect(socket: &OwnedFd, wanted: impl Fn(&Word) -> bool) -> Result<(), EnterError> {
-    match hear(socket).map_err(|error| EnterError::new(Tried::Start, &error))? {
+    match heard(socket)? {
         Word::Failed(error) => Err(error),
         word if wanted(&word) => Ok(()),
-        Word::Unshared | Word::Mapped { .. } | Word::Ready => Err(EnterError::new(Tried::Start, &io::ErrorKind::InvalidData.into())),
+        Word::Enter { .. } | Word::Unshared | Word::Mapped | Word::Ready => Err(out_of_turn()),
     }
+}
+
+fn heard(socket: &OwnedFd) -> Result<Word, EnterError> {
+    hear(socket).map_err(|error| EnterError::new(Tried::Start, &error))
+}
+
+fn out_of_turn() -> EnterError {
+    EnterError::new(Tried::Start, &io::ErrorKind::InvalidData.into())
 }
 
 fn wait(pidfd: &OwnedFd) -> io::Result<i32> {
