@@ -4,6 +4,9 @@
 //! a directory is there because something in it is. So everything is compared with its row, all of it, and only what
 //! differs is a change. An opaque directory becomes a whiteout for each name that is gone.
 //!
+//! A merged tree that was worked in is compared in the same way, as an upper whose directories are all opaque; what lstat
+//! says the same of as before the step is passed over.
+//!
 //! Source: the kernel's `overlayfs.rst`; image-spec `layer.md`.
 
 use std::{
@@ -15,7 +18,8 @@ use std::{
 
 use super::{
     Change, Changes, Content, Error, Node, canonical,
-    upper::{self, Found},
+    merged::Before,
+    upper::{self, Found, Marks},
 };
 use crate::{
     sys::{
@@ -27,17 +31,17 @@ use crate::{
 
 /// The canonical changes that an upper directory stands for.
 pub(super) fn diff(upper: &Arc<OwnedFd>, chain: &Chain, stubs: &[TreePath]) -> Result<Changes, Error> {
-    let mut walk = Walk { upper, chain, stubs, changes: BTreeMap::new(), groups: HashMap::new(), ahead: vec![(TreePath::root(), false)] };
-    while let Some((dir, opaque)) = walk.ahead.pop() {
-        walk.directory(&dir, opaque)?;
-    }
-    let groups = std::mem::take(&mut walk.groups);
-    let mut groups: Vec<Group> = groups.into_values().collect();
-    groups.sort_by(|left, right| left.names.first().cmp(&right.names.first()));
-    for group in groups {
-        walk.group(group)?;
-    }
-    Ok(Changes(walk.changes))
+    Walk::new(upper, chain, stubs, None).finish().map(|(changes, _)| changes)
+}
+
+/// The canonical changes of a merged tree since `before`, and every path that was touched, its directory before it.
+pub(super) fn diff_merged(
+    tree: &Arc<OwnedFd>,
+    chain: &Chain,
+    stubs: &[TreePath],
+    before: &Before,
+) -> Result<(Changes, Vec<TreePath>), Error> {
+    Walk::new(tree, chain, stubs, Some(before)).finish()
 }
 
 /// All names of one inode.
@@ -55,9 +59,30 @@ struct Walk<'a> {
     groups: HashMap<(u64, u64), Group>,
     /// Directories to look at; in an opaque one nothing of the chain shows.
     ahead: Vec<(TreePath, bool)>,
+    /// Of a merged tree: what it was.
+    before: Option<&'a Before>,
+    touched: Vec<TreePath>,
 }
 
-impl Walk<'_> {
+impl<'a> Walk<'a> {
+    fn new(upper: &'a Arc<OwnedFd>, chain: &'a Chain, stubs: &'a [TreePath], before: Option<&'a Before>) -> Self {
+        let ahead = vec![(TreePath::root(), before.is_some())];
+        Self { upper, chain, stubs, changes: BTreeMap::new(), groups: HashMap::new(), ahead, before, touched: Vec::new() }
+    }
+
+    fn finish(mut self) -> Result<(Changes, Vec<TreePath>), Error> {
+        while let Some((dir, opaque)) = self.ahead.pop() {
+            self.directory(&dir, opaque)?;
+        }
+        let groups = std::mem::take(&mut self.groups);
+        let mut groups: Vec<Group> = groups.into_values().collect();
+        groups.sort_by(|left, right| left.names.first().cmp(&right.names.first()));
+        for group in groups {
+            self.group(group)?;
+        }
+        Ok((Changes(self.changes), self.touched))
+    }
+
     fn directory(&mut self, at: &TreePath, opaque: bool) -> Result<(), Error> {
         let fd = dir::open_dir(self.upper, at.as_os_path())?;
         let mut there = Vec::new();
@@ -65,9 +90,15 @@ impl Walk<'_> {
             let path = at.join(&name).map_err(|_bad| bad_name(at, "it holds a name that is none"))?;
             if self.stubs.iter().any(|stub| path.is_within(stub)) {
                 // The chain does not have it, or it would not have been made.
+                self.touched.push(path);
                 continue;
             }
-            let Some(found) = upper::look(&fd, &path)? else { continue };
+            if self.passes_over(&fd, &path)? {
+                there.push(name);
+                continue;
+            }
+            let marks = if self.before.is_some() { Marks::NotOurs } else { Marks::Overlay };
+            let Some(found) = upper::look(&fd, &path, marks)? else { continue };
             match found.stat.kind {
                 // A socket is nothing, but what it replaced is gone all the same.
                 upper::WHITEOUT | FileKind::Socket => self.gone(path),
@@ -85,12 +116,28 @@ impl Walk<'_> {
             for name in self.chain.names(at) {
                 if there.binary_search(&name).is_err()
                     && let Ok(path) = at.join(&name)
+                    // A device that the kernel would not make was never there.
+                    && self.before.is_none_or(|before| before.has(&path))
                 {
                     self.gone(path);
                 }
             }
         }
         Ok(())
+    }
+
+    /// Is it as it was, as far as lstat says? Then only what is in it needs to be looked at.
+    fn passes_over(&mut self, parent: &OwnedFd, path: &TreePath) -> Result<bool, Error> {
+        let Some(before) = self.before else { return Ok(false) };
+        let Some(stat) = dir::stat(parent, path.name())? else { return Ok(false) };
+        if !before.is_as_it_was(path, &stat) {
+            self.touched.push(path.clone());
+            return Ok(false);
+        }
+        if stat.kind == FileKind::Dir {
+            self.ahead.push((path.clone(), true));
+        }
+        Ok(true)
     }
 
     fn gone(&mut self, path: TreePath) {

@@ -124,7 +124,7 @@ fn at(error: PathError, path: &TreePath, meta: &Meta) -> Error {
 }
 
 /// Is it the kernel's refusal to make a device in a user namespace?
-fn is_not_permitted(error: &PathError) -> bool {
+pub(super) fn is_not_permitted(error: &PathError) -> bool {
     error.source.kind() == std::io::ErrorKind::PermissionDenied
 }
 

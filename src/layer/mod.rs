@@ -13,6 +13,7 @@ mod header;
 #[cfg(test)]
 mod hostile_tests;
 mod intact;
+mod merged;
 #[cfg(test)]
 mod overlay_tests;
 mod packing;
@@ -31,6 +32,7 @@ mod write;
 pub use archive::decompress;
 pub(crate) use header::{END, Header, format as format_header, padding};
 pub use intact::is_intact;
+pub use merged::{Before, Merged, Worked};
 pub use recompress::recompress;
 pub use unpack::unpack;
 

@@ -1,4 +1,5 @@
-//! Steps on a real overlay: what they leave is diffed, written, sealed, and compared with the extraction.
+//! Steps on a real overlay: what they leave is diffed, written, sealed, and compared with the extraction. Each is done once
+//! more in a merged tree, which must give the same layer and be left as a new merged tree would be.
 
 use std::{
     fs,
@@ -40,6 +41,7 @@ struct Stage {
     lowers: Vec<Lower>,
     chain: Chain,
     steps: usize,
+    merged: Merged,
 }
 
 /// What a step left.
@@ -54,11 +56,15 @@ impl Stage {
         let layer = write(&bench.store, base, &Chain::default(), Compression::Uncompressed).unwrap();
         let (at, fd) = bench.room("base");
         let index = extract(&bench.store, &layer.blob, &layer.diff_id, &fd, &[]).unwrap();
-        Self { bench, lowers: vec![Lower { index: Arc::clone(&index), dir: at }], chain: Chain::new(vec![index]), steps: 0 }
+        let (_, fd) = bench.room("merged");
+        let mut merged = Merged::new(fd.try_clone().unwrap()).unwrap();
+        let lowers = vec![Lower { index: Arc::clone(&index), dir: at }];
+        merged.fit(&lowers).unwrap();
+        Self { bench, lowers, chain: Chain::new(vec![index]), steps: 0, merged }
     }
 
     /// Runs a step, and holds what is sealed against what is extracted.
-    fn step(&mut self, stubs: &[&str], step: impl FnOnce(&Path)) -> Left {
+    fn step(&mut self, stubs: &[&str], step: impl Fn(&Path)) -> Left {
         self.steps += 1;
         let (upper, fd) = self.bench.room(&format!("upper{}", self.steps));
         let (work, _work) = self.bench.room(&format!("work{}", self.steps));
@@ -75,10 +81,47 @@ impl Stage {
         assert_eq!(*index, *layer.index);
         assert_eq!(snapshot(&upper), snapshot(&extracted), "a sealed tree is the extracted one");
         assert!(is_intact(&upper, &layer.index));
+        let left = Left { changes, layer };
+        self.step_merged(&stubs, &step, &left);
+        let layer = &left.layer;
         self.chain = self.chain.with(Arc::clone(&layer.index));
         self.lowers.push(Lower { index: Arc::clone(&layer.index), dir: upper });
-        Left { changes, layer }
+        left
     }
+
+    /// The same in the merged tree.
+    fn step_merged(&mut self, stubs: &[TreePath], step: impl Fn(&Path), overlay: &Left) {
+        let before = self.merged.before().unwrap();
+        step(&self.bench.dir.path().join("merged"));
+        let worked = self.merged.diff(&before, stubs).unwrap();
+        let layer = write(&self.bench.store, &worked.changes, &self.chain, Compression::Uncompressed).unwrap();
+        self.merged.settle(&worked, &layer).unwrap();
+        assert_eq!(without_times(&worked.changes), without_times(&overlay.changes), "a copy gives what an overlay gives");
+        let (cold, fd) = self.bench.room(&format!("cold{}", self.steps));
+        let (extracted, into) = self.bench.room(&format!("again{}", self.steps));
+        let index = extract(&self.bench.store, &layer.blob, &layer.diff_id, &into, &self.lowers).unwrap();
+        let lowers: Vec<Lower> = self.lowers.iter().cloned().chain([Lower { index, dir: extracted }]).collect();
+        Merged::new(fd.try_clone().unwrap()).unwrap().fit(&lowers).unwrap();
+        assert_eq!(snapshot(&self.bench.dir.path().join("merged")), snapshot(&cold), "a warm tree is a cold one");
+        // The next step goes on from the overlay's layer, whose times are others.
+        let fresh = Lower { index: Arc::clone(&overlay.layer.index), dir: self.bench.dir.path().join(format!("extracted{}", self.steps)) };
+        let lowers: Vec<Lower> = self.lowers.iter().cloned().chain([fresh]).collect();
+        self.merged.fit(&lowers).unwrap();
+    }
+}
+
+fn without_times(changes: &Changes) -> Vec<String> {
+    let line = |(path, change): (&TreePath, &Change)| match change {
+        Change::Whiteout => format!("{path} gone"),
+        Change::Put(meta, node) => {
+            let node = match node {
+                Node::File { size, .. } => format!("file of {size}"),
+                other => format!("{other:?}"),
+            };
+            format!("{path} {:o} {}:{} {:?} {node}", meta.mode, meta.uid, meta.gid, meta.xattrs)
+        }
+    };
+    changes.0.iter().map(line).collect()
 }
 
 impl Left {

@@ -65,7 +65,7 @@ fn row_sort(entry: &Entry) -> super::canonical::Sort {
     }
 }
 
-fn leaf(parent: &OwnedFd, path: &TreePath, entry: &Entry) -> Result<(), Error> {
+pub(super) fn leaf(parent: &OwnedFd, path: &TreePath, entry: &Entry) -> Result<(), Error> {
     if let Kind::File { .. } = entry.kind {
         let file = dir::open_name(parent, path.name())?;
         upper::undress(file.as_fd(), &entry.meta.xattrs)?;

@@ -41,8 +41,17 @@ pub(super) fn sort(kind: FileKind) -> Sort {
     }
 }
 
+/// Who wrote attributes with overlay's names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Marks {
+    /// Overlay did.
+    Overlay,
+    /// A program did: they mean nothing.
+    NotOurs,
+}
+
 /// Looks at a name; `path` is where it is, for messages. `None`: it went away.
-pub(super) fn look(parent: &OwnedFd, path: &TreePath) -> Result<Option<Found>, Error> {
+pub(super) fn look(parent: &OwnedFd, path: &TreePath, marks: Marks) -> Result<Option<Found>, Error> {
     let Some(stat) = dir::stat(parent, path.name())? else { return Ok(None) };
     let attributes = match stat.kind {
         FileKind::File => dir::attributes(dir::open_name(parent, path.name())?)?,
@@ -50,7 +59,7 @@ pub(super) fn look(parent: &OwnedFd, path: &TreePath) -> Result<Option<Found>, E
         // Nothing that counts can be on the others.
         FileKind::Symlink | FileKind::Char { .. } | FileKind::Block { .. } | FileKind::Fifo | FileKind::Socket => Xattrs::new(),
     };
-    let mark = |name: &str| attributes.get([MARKS, name.as_bytes()].concat().as_slice());
+    let mark = |name: &str| (marks == Marks::Overlay).then_some(&attributes)?.get([MARKS, name.as_bytes()].concat().as_slice());
     if mark("redirect").is_some() || mark("metacopy").is_some() {
         let error = std::io::Error::other("the overlay was mounted with redirects or metacopy");
         return Err(PathError::new("read", path.as_os_path())(error).into());

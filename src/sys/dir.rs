@@ -287,6 +287,15 @@ pub fn create_file(dir: impl AsFd, name: &[u8]) -> Result<File> {
     fd.map(File::from).map_err(PathError::new("create", shown(name)))
 }
 
+/// Copies all of a file's bytes: shared with it where the file system can (`FICLONE`), else by the kernel where it can.
+pub fn copy_bytes(from: &File, to: &File) -> io::Result<()> {
+    if rustix::fs::ioctl_ficlone(to, from).is_ok() {
+        return Ok(());
+    }
+    // It is `copy_file_range` between files.
+    io::copy(&mut &*from, &mut &*to).map(drop)
+}
+
 /// Makes a symbolic link.
 pub fn make_symlink(dir: impl AsFd, name: &[u8], target: &[u8]) -> Result<()> {
     rustix::fs::symlinkat(OsStr::from_bytes(target), dir, one("link", name)?).map_err(PathError::new("link", shown(name)))

@@ -12,7 +12,7 @@ mod seccomp;
 pub mod signals;
 mod spawn;
 
-pub use clock::now;
+pub use clock::{coarse_now, now};
 pub use core_dumps::no_core_dumps;
 pub use error::PathError;
 pub use namespace::{

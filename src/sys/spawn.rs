@@ -263,7 +263,10 @@ fn clone(flags: u64) -> io::Result<Cloned> {
     };
     // SAFETY: no CLONE_VM: the child has its own copy of memory and stack, and both callers run only raw syscalls in it,
     // on memory prepared before, until exec or _exit. `args` is valid and as large as said.
-    let pid = unsafe { libc::syscall(libc::SYS_clone3, ptr::from_ref(&args), size_of::<CloneArgs>()) };
+    let mut pid = unsafe { libc::syscall(libc::SYS_clone3, ptr::from_ref(&args), size_of::<CloneArgs>()) };
+    if pid == -1 && errno() == libc::ENOSYS {
+        pid = clone_before_clone3(&args);
+    }
     if pid == 0 {
         return Ok(Cloned::Child);
     }
@@ -276,6 +279,13 @@ fn clone(flags: u64) -> io::Result<Cloned> {
         }
         None => Err(io::Error::last_os_error()),
     }
+}
+
+/// By the call that every kernel has: containers hide clone3, because a filter cannot see its flags. It stores the pidfd where
+/// the thread's number would go, takes the signal in its flags, and what follows is not used and zero in whatever order.
+fn clone_before_clone3(args: &CloneArgs) -> libc::c_long {
+    // SAFETY: as clone3 above; a null stack is the caller's own, copied on writing as all memory is.
+    unsafe { libc::syscall(libc::SYS_clone, args.flags | args.exit_signal, 0_u64, args.pidfd, 0_u64, 0_u64) }
 }
 
 fn pointers(strings: &[CString]) -> Vec<*const libc::c_char> {
@@ -326,8 +336,23 @@ fn place(fd: RawFd, number: RawFd, flags: libc::c_int) {
 
 fn close_from(first: RawFd, flags: libc::c_uint) {
     // SAFETY: in the child's own table of fds, which is about to be another program's.
-    unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, flags) };
+    if unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, flags) } == 0 {
+        return;
+    }
+    // An old container hides it. No number above is in use: nothing here opens so many.
+    for fd in first..MOST_FDS {
+        if flags & libc::CLOSE_RANGE_CLOEXEC == 0 {
+            // SAFETY: as above.
+            unsafe { libc::close(fd) };
+        } else {
+            // SAFETY: as above.
+            unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) };
+        }
+    }
 }
+
+/// Where fds are closed one by one.
+const MOST_FDS: RawFd = 1 << 16;
 
 /// In the child: tells the parent that it is there, and waits for its word. The parent writes our id maps meanwhile,
 /// through files in /proc that belong to us only if we are dumpable.
