@@ -114,10 +114,7 @@ fn without_times(changes: &Changes) -> Vec<String> {
     let line = |(path, change): (&TreePath, &Change)| match change {
         Change::Whiteout => format!("{path} gone"),
         Change::Put(meta, node) => {
-            let node = match node {
-                Node::File { size, .. } => format!("file of {size}"),
-                other => format!("{other:?}"),
-            };
+            let node = if let Node::File { size, .. } = node { format!("file of {size}") } else { format!("{node:?}") };
             format!("{path} {:o} {}:{} {:?} {node}", meta.mode, meta.uid, meta.gid, meta.xattrs)
         }
     };
