@@ -265,25 +265,24 @@ impl<'a> Graph<'a> {
 
     /// The stage that is to be built; `None` after an error was reported.
     pub(super) fn target(&self, wanted: Option<&str>, report: &mut Report) -> Option<usize> {
-        let Some(wanted) = wanted else {
-            if self.nodes.is_empty() {
-                let error = Diagnostic::error("the file has no stage to build", Span::default()).help("begin one with `FROM`");
-                report.error(Diagnostic { labels: Vec::new(), ..error });
-            }
-            return self.nodes.len().checked_sub(1);
+        let Some(last) = self.nodes.len().checked_sub(1) else {
+            let error = Diagnostic::error("the file has no stage to build", Span::default()).help("begin one with `FROM`");
+            report.error(Diagnostic { labels: Vec::new(), ..error });
+            return None;
         };
-        let numbered = || wanted.parse::<usize>().ok().filter(|index| *index < self.nodes.len());
+        let Some(wanted) = wanted else { return Some(last) };
+        let numbered = || wanted.parse::<usize>().ok().filter(|index| *index <= last);
         self.find(wanted).or_else(numbered).or_else(|| {
             let headline = format!("target stage `{wanted}` could not be found");
-            let last = self.nodes.last().map(|node| node.ast.span).unwrap_or_default();
-            let mut diagnostic = Diagnostic::error(headline, last).label("the last stage begins here");
+            let place = self.nodes.last().map(|node| node.ast.span).unwrap_or_default();
+            let mut diagnostic = Diagnostic::error(headline, place).label("the last stage begins here");
             let names = self.stage_names();
             if !names.is_empty() {
                 diagnostic = diagnostic.note(format!("the file has the stages `{}`", names.join("`, `")));
             }
             report.error(match closest(wanted, names) {
                 Some(meant) => diagnostic.help(format!("did you mean `{meant}`?")),
-                None => diagnostic.help(format!("give a stage's name, or its number: they are counted from 0 to {}", self.nodes.len() - 1)),
+                None => diagnostic.help(format!("give a stage's name, or its number: they are counted from 0 to {last}")),
             });
             None
         })

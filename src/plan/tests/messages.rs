@@ -36,6 +36,14 @@ fn the_target_is_looked_for_among_the_stages() {
 }
 
 #[test]
+fn a_file_without_a_stage_has_no_target_either() {
+    let text = "ARG A=1\n";
+    let none = said(text);
+    assert!(none.iter().any(|said| said.contains("no stage to build")), "{none:?}");
+    assert_eq!(messages(text, &Request { target: Some("b".into()), ..amd64() }, &Shelf::new()), none);
+}
+
+#[test]
 fn a_blank_base_says_what_is_not_set() {
     insta::assert_debug_snapshot!([
         said("FROM $BASE\n"),
