@@ -23,6 +23,7 @@ mod copying;
 mod differences;
 mod editing;
 mod examples;
+mod hostile;
 mod isolation;
 mod killing;
 mod language;
