@@ -1,6 +1,6 @@
 //! A build: the graph run to its end, one step at a time.
 
-use std::{collections::BTreeSet, time::Instant};
+use std::{cell::RefCell, collections::BTreeSet, time::Instant};
 
 use super::{
     Event, Front, How, Job, StepInfo,
@@ -12,6 +12,7 @@ use super::{
     running,
     snapshot::Snapshot,
     trees::Trees,
+    workplace::Kept,
 };
 use crate::{
     cache::{self, Outcome},
@@ -33,6 +34,8 @@ pub(super) struct Site<'a> {
     /// How steps are run.
     pub(super) ways: Ways,
     pub(super) trees: Trees<'a>,
+    /// The tree that the last step worked in, if steps work in one.
+    pub(super) kept: RefCell<Option<Kept>>,
     pub(super) contexts: Contexts,
     /// For each stage, the state after its last finished step.
     pub(super) stages: Vec<Snapshot>,
@@ -63,6 +66,7 @@ pub fn build(job: &Job, store: &Store, place: &Place, front: &dyn Front) -> Resu
         domain: &place.domain,
         ways,
         trees: Trees::new(store, front, &place.domain),
+        kept: RefCell::default(),
         contexts: Contexts::default(),
         stages: Vec::new(),
     };
@@ -79,6 +83,8 @@ pub fn build(job: &Job, store: &Store, place: &Place, front: &dyn Front) -> Resu
         let _: bool = done.insert(number);
     }
     site.contexts.save(store)?;
+    // Before its bytes would be written back.
+    drop(site.kept.take());
     store.sync()?;
     let image = finish(&site, plan)?;
     Ok(vec![(plan.platform.clone(), image)])

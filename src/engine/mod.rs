@@ -23,6 +23,7 @@ mod snapshot;
 mod sources;
 mod trees;
 pub mod wire;
+mod workplace;
 
 pub use event::{Event, How, StepInfo};
 pub use job::{Files, Job};

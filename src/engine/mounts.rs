@@ -7,7 +7,7 @@ use std::{
         fd::{AsFd as _, OwnedFd},
         unix::ffi::OsStringExt as _,
     },
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
@@ -23,7 +23,7 @@ use crate::{
     layer,
     plan::{Mount, MountKind, Origin, Run, Sharing},
     rootfs::{Draft, Placement, Selection},
-    sandbox::{self, MountSource, Overlay, Socket},
+    sandbox::{self, MountSource, Overlay, Socket, driver::Snapshots},
     store::Lock,
     tree::{Chain, TreePath},
 };
@@ -104,22 +104,35 @@ pub(super) fn prepare(site: &Site<'_>, at: At<'_>, selected: &[Selected], scratc
 
 /// A view of trees; what the step writes there is thrown away.
 fn bind(site: &Site<'_>, each: &Selected, scratch: &Path) -> Result<MountSource, Error> {
-    let (lowers, inside) = match layers(site, &each.mount.from) {
+    let (layers, inside) = match layers(site, &each.mount.from) {
         None => {
             let Some(selection) = &each.selection else { return Err(Error::new(Kind::Bug, "a bind mount without a selection")) };
-            (site.trees.overlay_dirs(&[materialise(site, selection)?])?, inside()?)
+            (vec![materialise(site, selection)?], inside()?)
         }
         Some(layers) => {
             let path = path_of(&site.trees.chain(&layers)?, &each.mount)?;
-            (site.trees.overlay_dirs(&layers)?, path)
+            (layers, path)
         }
     };
     let own = scratch.join(format!("mount-{}", each.number));
-    drop(crate::sys::dir::make_root(&own)?);
-    let (upper, work) = (own.join("upper"), own.join("work"));
-    drop(crate::sys::dir::make_root(&upper)?);
-    drop(crate::sys::dir::make_root(&work)?);
-    Ok(MountSource::Overlay(Overlay { lowers, upper, work }, inside))
+    let root = crate::sys::dir::make_root(&own)?;
+    match site.ways.needed()?.snapshots {
+        Snapshots::Overlay => {
+            let (upper, work) = (own.join("upper"), own.join("work"));
+            drop(crate::sys::dir::make_root(&upper)?);
+            drop(crate::sys::dir::make_root(&work)?);
+            Ok(MountSource::Overlay(Overlay { lowers: site.trees.overlay_dirs(&layers)?, upper, work }, inside))
+        }
+        Snapshots::Memory => {
+            let trees = Overlay { lowers: site.trees.overlay_dirs(&layers)?, upper: PathBuf::new(), work: PathBuf::new() };
+            Ok(MountSource::Overlay(trees, inside))
+        }
+        Snapshots::Copy => {
+            layer::copy_part(root.try_clone().map_err(crate::sys::PathError::new("open", &own))?, &site.trees.lowers(&layers)?, &inside)?;
+            let found = crate::sys::dir::open_beneath(&root, inside.as_os_path(), rustix::fs::OFlags::PATH)?;
+            Ok(MountSource::Host(found))
+        }
+    }
 }
 
 /// The layers that an origin is made of; `None`: it is a context.

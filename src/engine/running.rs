@@ -2,12 +2,7 @@
 
 use std::{
     ffi::OsString,
-    os::{
-        fd::OwnedFd,
-        unix::ffi::{OsStrExt as _, OsStringExt as _},
-    },
-    path::{Path, PathBuf},
-    sync::Arc,
+    os::unix::ffi::{OsStrExt as _, OsStringExt as _},
 };
 
 use super::{
@@ -17,17 +12,17 @@ use super::{
     key::Recipe,
     mounts::{self, Prepared},
     snapshot::Snapshot,
+    workplace::Workplace,
 };
 use crate::{
     cache::Outcome,
     diag::Diagnostic,
     error::{Error, Kind},
-    layer,
     oci::DiffId,
     plan::{NetworkMode, Run, Security},
     rootfs::account::Account,
-    sandbox::{self, Driver, MountSource, Network, Overlay, Spec, Status},
-    tree::{Chain, TreePath},
+    sandbox::{self, Driver, MountSource, Network, Root, Spec, Status},
+    tree::TreePath,
 };
 
 /// Runs the step unless its result is known.
@@ -53,31 +48,15 @@ fn refuse(at: At<'_>, run: &Run) -> Result<(), Error> {
     Err(fault::refused(at.step, "", headline, help))
 }
 
-/// The directories that one run needs.
-struct Dirs {
-    upper: PathBuf,
-    work: PathBuf,
-}
-
-impl Dirs {
-    fn make(scratch: &Path) -> Result<Self, Error> {
-        let dirs = Self { upper: scratch.join("upper"), work: scratch.join("work") };
-        drop(crate::sys::dir::make_root(&dirs.upper)?);
-        drop(crate::sys::dir::make_root(&dirs.work)?);
-        Ok(dirs)
-    }
-}
-
 fn make(site: &Site<'_>, at: At<'_>, before: &Snapshot, run: &Run, selected: &[mounts::Selected]) -> Result<DiffId, Error> {
-    let _possible: Driver = site.ways.needed().map_err(|error| fault::at(error, at.step, "", "needed for this step"))?;
-    let lowers = site.trees.overlay_dirs(&before.layers)?;
+    let driver = site.ways.needed().map_err(|error| fault::at(error, at.step, "", "needed for this step"))?;
     let chain = site.trees.chain(&before.layers)?;
     let account = Account::of(&chain, &run.user).map_err(|error| fault::at(error, at.step, "user", "this step runs as that user"))?;
     let scratch = site.store.scratch()?;
-    let dirs = Dirs::make(scratch.path())?;
+    let place = Workplace::make(site, &before.layers, &scratch, driver.snapshots)?;
     let Prepared { mounts, env, held } = mounts::prepare(site, at, selected, scratch.path())?;
     site.go_on()?;
-    let spec = spec(site, run, lowers, &dirs, &account, mounts, env)?;
+    let spec = spec(site, run, driver, place.root(&scratch)?, &account, mounts, env)?;
     let mut output = |stream, bytes: &[u8]| site.front.event(Event::Output { step: at.number, stream, bytes: bytes.to_vec() });
     let cancel = site
         .front
@@ -86,26 +65,15 @@ fn make(site: &Site<'_>, at: At<'_>, before: &Snapshot, run: &Run, selected: &[m
         .map_err(|error| Error::new(Kind::Environment, "cannot duplicate the lifeline").because(&error))?;
     let finished = sandbox::run(spec, &cancel, &mut output).map_err(|error| not_started(error, at, run))?;
     drop(held);
-    verdict(at, finished.status)?;
-    keep(site, &chain, &dirs, &finished.stubs)
-}
-
-/// Makes a layer and a tree of what the step left.
-fn keep(site: &Site<'_>, chain: &Chain, dirs: &Dirs, stubs: &[TreePath]) -> Result<DiffId, Error> {
-    let upper: Arc<OwnedFd> = Arc::new(crate::sys::dir::open_root(&dirs.upper)?);
-    let changes = layer::diff(&upper, chain, stubs)?;
-    let made = layer::write(site.store, &changes, chain, site.compression())?;
-    layer::seal(&upper, &made, stubs)?;
-    site.trees.learn(made.diff_id, Arc::clone(&made.index));
-    site.trees.adopt(made.diff_id, &dirs.upper)?;
-    Ok(made.diff_id)
+    verdict(at, finished.status, &place)?;
+    place.keep(site, &chain, &finished.stubs)
 }
 
 fn spec(
     site: &Site<'_>,
     run: &Run,
-    lowers: Vec<PathBuf>,
-    dirs: &Dirs,
+    driver: Driver,
+    root: Root,
     account: &Account,
     mut mounts: Vec<sandbox::Mount>,
     secrets: Vec<OsString>,
@@ -131,12 +99,12 @@ fn spec(
     }
     let cwd = TreePath::clean(run.cwd.as_bytes())?;
     Ok(Spec {
-        driver: site.ways.needed()?,
+        driver,
         argv: run.argv.iter().map(OsString::from).collect(),
         env,
         cwd,
         user: sandbox::User { uid: account.uid, gid: account.gid, groups: account.groups.clone() },
-        root: Overlay { lowers, upper: dirs.upper.clone(), work: dirs.work.clone() },
+        root,
         network: if run.network == NetworkMode::None { Network::None } else { Network::Host },
         hostname: run.hostname.clone(),
         mounts,
@@ -173,7 +141,7 @@ fn not_started(error: sandbox::InitError, at: At<'_>, run: &Run) -> Error {
 }
 
 /// The error of a step that did not end well.
-fn verdict(at: At<'_>, status: Status) -> Result<(), Error> {
+fn verdict(at: At<'_>, status: Status, workplace: &Workplace) -> Result<(), Error> {
     let (what, help) = match status {
         Status::Exited(0) => return Ok(()),
         Status::Cancelled => return Err(Error::new(Kind::Interrupted, "the build was interrupted")),
@@ -191,6 +159,6 @@ fn verdict(at: At<'_>, status: Status) -> Result<(), Error> {
     };
     let mut place =
         Diagnostic::error(format!("`{}` did not complete successfully: {what}", at.step.shown), at.step.span).label("this step failed");
-    place.help = help.map(str::to_owned);
+    place.help = workplace.full().or_else(|| help.map(str::to_owned));
     Err(Error::at(Kind::Step, vec![place]))
 }

@@ -3,7 +3,7 @@
 use std::{
     cell::RefCell,
     collections::{BTreeMap, BTreeSet},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
@@ -93,10 +93,16 @@ impl<'a> Trees<'a> {
 
     /// The layers' trees on disk, base first, each checked against its index once.
     pub(super) fn lowers(&self, layers: &[Held]) -> Result<Vec<Lower>, Error> {
+        self.lowers_above(layers, 0, Path::new(""))
+    }
+
+    /// The same where `merged` holds what the first `known` layers show: it stands for their trees, which are not made.
+    pub(super) fn lowers_above(&self, layers: &[Held], known: usize, merged: &Path) -> Result<Vec<Lower>, Error> {
         let mut chain = Chain::default();
         let mut lowers: Vec<Lower> = Vec::new();
-        for held in layers {
-            let (dir, index) = self.tree(held, &chain, &lowers)?;
+        for (number, held) in layers.iter().enumerate() {
+            let (dir, index) =
+                if number < known { (merged.to_owned(), self.index(held, &chain)?) } else { self.tree(held, &chain, &lowers)? };
             chain = chain.with(Arc::clone(&index));
             lowers.push(Lower { index, dir });
         }
@@ -141,7 +147,7 @@ impl<'a> Trees<'a> {
     }
 
     /// Makes a step's upper directory the tree of the layer that it became.
-    pub(super) fn adopt(&self, diff_id: DiffId, dir: &std::path::Path) -> Result<(), Error> {
+    pub(super) fn adopt(&self, diff_id: DiffId, dir: &Path) -> Result<(), Error> {
         drop(self.store.commit_tree(self.domain, &diff_id, dir)?);
         let _: bool = self.checked.borrow_mut().insert(diff_id);
         Ok(())

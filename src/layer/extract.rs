@@ -6,7 +6,7 @@
 //! directory changes its time, and its mode may forbid it.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeSet, VecDeque},
     fs::File,
     io::{Read, Write as _},
     os::{
@@ -30,6 +30,8 @@ use crate::{
 
 /// Overlay's mark of an opaque directory.
 pub(super) const OPAQUE: &[u8] = b"user.overlay.opaque";
+/// Overlay's other mark of a whiteout: on an empty file, in a directory that is marked as opaque with an `x` (Linux 6.7).
+pub(super) const WHITEOUT: &[u8] = b"user.overlay.whiteout";
 /// How many directories are held open.
 const OPEN: usize = 64;
 
@@ -179,9 +181,23 @@ impl Sink for Disk<'_> {
     }
 
     fn finish(&mut self, index: &Index) -> Result<(), Error> {
+        let mut marked = BTreeSet::new();
         for (path, _) in index.rows().filter(|(_, row)| **row == Row::Whiteout) {
             let parent = self.parent(path)?;
-            dir::make_node(&parent, path.name(), FileKind::Char { major: 0, minor: 0 })?;
+            let above = path.parent().unwrap_or_default();
+            match dir::make_node(&parent, path.name(), FileKind::Char { major: 0, minor: 0 }) {
+                // Overlayfs refuses it as an upper's own mark.
+                Err(error) if is_not_permitted(&error) => {
+                    if !matches!(index.row(&above), Some(Row::Put { opaque: true, .. })) {
+                        dir::set_attribute(dir::create_file(&parent, path.name())?, WHITEOUT, b"")?;
+                        let _: bool = marked.insert(above);
+                    }
+                }
+                made => made?,
+            }
+        }
+        for path in marked {
+            dir::set_attribute(dir::open_dir(self.root, path.as_os_path())?, OPAQUE, b"x")?;
         }
         self.open.clear();
         let rows: Vec<(&TreePath, &Row)> = index.rows().collect();

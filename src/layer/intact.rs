@@ -18,6 +18,11 @@ pub fn is_intact(tree: &Path, index: &Index) -> bool {
 /// The names that the index has in each directory.
 type Expected<'a> = BTreeMap<TreePath, Vec<(&'a [u8], &'a Row)>>;
 
+/// Does the row say that nothing below the directory shows?
+fn is_opaque(row: Option<&Row>) -> bool {
+    matches!(row, Some(Row::Put { opaque: true, .. }))
+}
+
 fn check(root: &OwnedFd, index: &Index) -> Result<bool, PathError> {
     let mut expected: Expected<'_> = BTreeMap::new();
     drop(expected.insert(TreePath::root(), Vec::new()));
@@ -37,20 +42,22 @@ fn check(root: &OwnedFd, index: &Index) -> Result<bool, PathError> {
             opened = dir::open_dir(root, path.as_os_path())?;
             &opened
         };
-        if !directory_is(at, names)? {
+        if !directory_is(at, names, is_opaque(index.row(path)))? {
             return Ok(false);
         }
     }
     Ok(true)
 }
 
-fn directory_is(at: &OwnedFd, names: &[(&[u8], &Row)]) -> Result<bool, PathError> {
+fn directory_is(at: &OwnedFd, names: &[(&[u8], &Row)], opaque: bool) -> Result<bool, PathError> {
     let mut there = 0;
     for (name, row) in names {
         match dir::stat(at, name)? {
             Some(stat) if row_is(row, &stat) => there += 1,
             // A device that the kernel would not make is in the index alone.
             None if matches!(row, Row::Put { entry: Entry { kind: Kind::Char { .. } | Kind::Block { .. }, .. }, .. }) => {}
+            // A whiteout by attribute would show there, and has nothing to hide.
+            None if opaque && **row == Row::Whiteout => {}
             _ => return Ok(false),
         }
     }
@@ -58,7 +65,9 @@ fn directory_is(at: &OwnedFd, names: &[(&[u8], &Row)]) -> Result<bool, PathError
 }
 
 fn row_is(row: &Row, stat: &Stat) -> bool {
-    let Row::Put { entry, .. } = row else { return stat.kind == FileKind::Char { major: 0, minor: 0 } };
+    let Row::Put { entry, .. } = row else {
+        return stat.kind == FileKind::Char { major: 0, minor: 0 } || (stat.kind == FileKind::File && stat.size == 0);
+    };
     let meta = &entry.meta;
     let same_kind = match (&entry.kind, stat.kind) {
         (Kind::File { size, .. }, FileKind::File) => *size == stat.size,

@@ -69,18 +69,28 @@ impl Merged {
         Ok(Self { root: Arc::new(root), chain: Chain::default() })
     }
 
+    /// How many layers it holds, if they are the first of this chain.
+    pub fn begins(&self, chain: &Chain) -> Option<usize> {
+        let held = self.chain.layers().len();
+        (self.common(chain) == held).then_some(held)
+    }
+
     /// How many layers, from the base, it has in common with a chain.
-    pub fn common(&self, chain: &Chain) -> usize {
+    fn common(&self, chain: &Chain) -> usize {
         self.chain.layers().iter().zip(chain.layers()).take_while(|(have, want)| is_same(have, want)).count()
     }
 
     /// Makes it hold these layers, base first. What it holds of them already stays. After an error it holds nothing known.
     pub fn fit(&mut self, lowers: &[Lower]) -> Result<(), Error> {
+        self.fit_part(lowers, &TreePath::root())
+    }
+
+    /// At, above and below a path it becomes what these layers show there; nothing else is made.
+    fn fit_part(&mut self, lowers: &[Lower], part: &TreePath) -> Result<(), Error> {
         let chain = Chain::new(lowers.iter().map(|lower| Arc::clone(&lower.index)).collect());
         let roots = lowers.iter().map(|lower| dir::open_root(&lower.dir)).collect::<Result<Vec<_>, _>>()?;
-        let mut fit =
-            Fit { old: &self.chain, new: &chain, common: self.common(&chain), roots: &roots, ahead: Vec::new(), dress: BTreeSet::new() };
-        fit.ahead.push(TreePath::root());
+        let (common, ahead, dress) = (self.common(&chain), vec![TreePath::root()], BTreeSet::new());
+        let mut fit = Fit { part, old: &self.chain, new: &chain, common, roots: &roots, ahead, dress };
         while let Some(at) = fit.ahead.pop() {
             let fd = dir::open_dir(&self.root, at.as_os_path())?;
             fit.directory(&fd, &at)?;
@@ -177,6 +187,11 @@ impl Merged {
     }
 }
 
+/// Copies what layers show at a path, and below it, into an empty directory, where it has the same path.
+pub fn copy_part(into: OwnedFd, lowers: &[Lower], part: &TreePath) -> Result<(), Error> {
+    Merged::new(into)?.fit_part(lowers, part)
+}
+
 /// A file system that stamps whole seconds needs a second.
 const MOST_TICKS: u32 = 3000;
 
@@ -214,6 +229,7 @@ fn part(parent: &OwnedFd, path: &TreePath) -> Result<bool, Error> {
 
 /// One tree becomes another.
 struct Fit<'a> {
+    part: &'a TreePath,
     old: &'a Chain,
     new: &'a Chain,
     /// So many layers are the same in both.
@@ -226,7 +242,8 @@ struct Fit<'a> {
 
 impl Fit<'_> {
     fn directory(&mut self, fd: &OwnedFd, at: &TreePath) -> Result<(), Error> {
-        let (there, wanted) = (dir::names(fd)?, self.new.names(at));
+        let (there, mut wanted) = (dir::names(fd)?, self.new.names(at));
+        wanted.retain(|name| at.join(name).is_ok_and(|path| path.is_within(self.part) || self.part.is_within(&path)));
         let mut changed = false;
         for name in there.iter().filter(|name| wanted.binary_search(name).is_err()) {
             dir::remove_tree(fd, name)?;

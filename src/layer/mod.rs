@@ -32,7 +32,7 @@ mod write;
 pub use archive::decompress;
 pub(crate) use header::{END, Header, format as format_header, padding};
 pub use intact::is_intact;
-pub use merged::{Before, Merged, Worked};
+pub use merged::{Before, Merged, Worked, copy_part};
 pub use recompress::recompress;
 pub use unpack::unpack;
 

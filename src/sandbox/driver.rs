@@ -13,14 +13,14 @@ use std::{fmt, path::Path};
 
 use serde::{Deserialize, Serialize};
 
-use super::{InitError, enter, overlay};
+use super::{InitError, Memory, enter, overlay};
 
 /// The ids that can be entered with. A kind whose steps cannot be run yet is not here: `single` adds `Ids::Single`, and
 /// `copy` adds `Ids::Host`, when they are.
 const IDS: &[Ids] = &[Ids::Full];
 
-/// The ways to keep changes that are built: `copy` adds `Snapshots::Memory` and `Snapshots::Copy`, in this order.
-const SNAPSHOTS: &[Snapshots] = &[Snapshots::Overlay];
+/// The ways to keep changes.
+const SNAPSHOTS: &[Snapshots] = &[Snapshots::Overlay, Snapshots::Memory, Snapshots::Copy];
 
 /// Which ids there are inside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -187,9 +187,28 @@ pub fn snapshots(ids: Ids, wish: SnapshotWish, dir: &Path) -> (Option<Snapshots>
 fn try_snapshots(kind: Snapshots, dir: &Path) -> Result<(), InitError> {
     match kind {
         Snapshots::Overlay => try_overlay(dir),
-        // The trial of each comes with it.
-        Snapshots::Memory | Snapshots::Copy => Err(InitError::new("try", kind)(rustix::io::Errno::NOSYS)),
+        Snapshots::Memory => try_memory(dir),
+        // It needs nothing of the kernel.
+        Snapshots::Copy => Ok(()),
     }
+}
+
+/// Mounts one, and an overlay that has its upper directory in it and its lower one in the store.
+fn try_memory(dir: &Path) -> Result<(), InitError> {
+    let place = dir.join("try-memory");
+    std::fs::create_dir(&place).map_err(InitError::new("create", place.display()))?;
+    let memory = Memory::mount(&place)?;
+    let [lower, upper, work] = [dir.join("try-lower"), place.join("upper"), place.join("work")];
+    for path in [&lower, &upper, &work] {
+        std::fs::create_dir(path).map_err(InitError::new("create", path.display()))?;
+    }
+    let mounted = overlay::merge(std::slice::from_ref(&lower), Some(&overlay::Writable { upper: &upper, work: &work })).map(drop);
+    drop(memory);
+    for path in [&lower, &place] {
+        // What stays is swept with the directory.
+        std::fs::remove_dir_all(path).ok();
+    }
+    mounted
 }
 
 /// Mounts an overlay on three new directories, which are gone afterwards.

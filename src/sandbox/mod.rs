@@ -11,7 +11,7 @@
 //! - [`enter`]: the engine's own process and its user namespace.
 //! - `run`: the engine's side of a step; `init`: pid 1's side; `wire`: what they say to each other.
 //! - `seccomp`: the system calls that a step may make.
-//! - `overlay`: the root, and merged views. `stubs`: mountpoints that were made, and how they go again.
+//! - `overlay`: the root, and merged views; `memory`: where their changes can be if the store cannot have them. `stubs`: mountpoints that were made, and how they go again.
 //! - `socket`: a socket that listens outside and is a file inside.
 //! - [`probe`]: what `doctor` tries.
 //!
@@ -21,6 +21,7 @@
 pub mod driver;
 pub mod enter;
 mod init;
+mod memory;
 mod overlay;
 pub mod probe;
 mod run;
@@ -33,6 +34,7 @@ use std::{ffi::OsString, path::PathBuf};
 
 pub use driver::Driver;
 pub use init::{STEP_INIT, init_main};
+pub use memory::Memory;
 pub use run::run;
 pub use socket::Socket;
 
@@ -52,7 +54,7 @@ pub struct Spec {
     /// Who.
     pub user: User,
     /// The root.
-    pub root: Overlay,
+    pub root: Root,
     /// Its network.
     pub network: Network,
     /// The name the host has inside.
@@ -74,6 +76,24 @@ pub struct User {
     pub gid: u32,
     /// Supplementary groups.
     pub groups: Vec<u32>,
+}
+
+/// What a step sees as `/`.
+#[derive(Debug)]
+pub enum Root {
+    /// A merged view, whose changes are in its upper directory.
+    Overlay(Overlay),
+    /// A directory, which the step changes.
+    Tree(Tree),
+}
+
+/// A directory that is a root.
+#[derive(Debug)]
+pub struct Tree {
+    /// It. Nobody else uses it meanwhile.
+    pub dir: PathBuf,
+    /// An empty directory, owned by the engine's root, on the same file system.
+    pub work: PathBuf,
 }
 
 /// The trees a root is made of.

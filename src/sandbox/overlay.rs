@@ -63,6 +63,12 @@ pub(super) fn merge(lowers: &[PathBuf], writable: Option<&Writable<'_>>) -> Resu
     }
 }
 
+/// A directory as a mount, attached nowhere.
+pub(super) fn as_mount(dir: &Path) -> Result<OwnedFd, InitError> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    rustix::mount::open_tree(CWD, dir, flags).map_err(InitError::new("bind", dir.display()))
+}
+
 fn by_parts(layers: &[Named], changes: Option<(&Named, &Named)>) -> Result<OwnedFd, InitError> {
     use rustix::mount::{fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen};
     let failed = |what: &'static str| InitError::new::<rustix::io::Errno>(what, "overlay");

@@ -165,7 +165,7 @@ fn try_step(fresh: &Fresh, number: u32, network: Network) -> Result<Outcome, Ini
         env: Vec::new(),
         cwd: TreePath::root(),
         user: User { uid: 1, gid: 1, groups: Vec::new() },
-        root: fresh.overlay(number)?,
+        root: super::Root::Overlay(fresh.overlay(number)?),
         network,
         hostname: "probe".to_owned(),
         mounts: vec![program],

@@ -17,7 +17,7 @@ use rustix::{
 };
 
 use super::{
-    Finished, InitError, MountSource, Network, STEP_INIT, Spec, Status, Stream, enter,
+    Finished, InitError, MountSource, Network, Root, STEP_INIT, Spec, Status, Stream, enter,
     init::KEPT,
     overlay::{self, Writable},
     seccomp,
@@ -32,26 +32,29 @@ use crate::sys;
 /// of the step is left, and mountpoints that were made for it are gone again, unless the step put something there.
 /// The step ends when the calling thread does, or the engine.
 pub fn run(spec: Spec, cancel: &OwnedFd, output: &mut dyn FnMut(Stream, &[u8])) -> Result<Finished, InitError> {
-    let root = Root::mount(&spec)?;
+    let view = View::mount(&spec.root)?;
     let (orders, blobs, mounts) = orders(spec)?;
-    let step = Step::start(&orders, &blobs, &root.view, &mounts)?;
+    let step = Step::start(&orders, &blobs, &view.root, &mounts)?;
     drop(mounts);
     let watched = step.watch(cancel, output);
     let status = step.reap(&watched);
-    let stubs = stubs::remove(&root.view, &watched.stubs);
+    let stubs = stubs::remove(&view.root, &watched.stubs);
     Ok(Finished { status: status?, stubs })
 }
 
 /// The merged view that the step sees as `/`.
-struct Root {
-    view: OwnedFd,
+struct View {
+    root: OwnedFd,
     /// An empty layer, for a root without any. Gone when dropped.
     empty: Option<PathBuf>,
 }
 
-impl Root {
-    fn mount(spec: &Spec) -> Result<Self, InitError> {
-        let trees = &spec.root;
+impl View {
+    fn mount(root: &Root) -> Result<Self, InitError> {
+        let trees = match root {
+            Root::Overlay(trees) => trees,
+            Root::Tree(tree) => return Ok(Self { root: overlay::as_mount(&tree.dir)?, empty: None }),
+        };
         let mut lowers = trees.lowers.clone();
         let mut empty = None;
         if lowers.is_empty() {
@@ -65,7 +68,7 @@ impl Root {
         }
         let view = overlay::merge(&lowers, Some(&Writable { upper: &trees.upper, work: &trees.work }));
         match (view, &empty) {
-            (Ok(view), _) => Ok(Self { view, empty }),
+            (Ok(root), _) => Ok(Self { root, empty }),
             (Err(error), Some(path)) => {
                 std::fs::remove_dir(path).ok();
                 Err(error)
@@ -75,7 +78,7 @@ impl Root {
     }
 }
 
-impl Drop for Root {
+impl Drop for View {
     fn drop(&mut self) {
         if let Some(path) = &self.empty {
             // If it stays it is an empty directory beside the work directory, swept with it.
@@ -102,6 +105,10 @@ fn orders(spec: Spec) -> Result<(Orders, Blobs, Vec<OwnedFd>), InitError> {
         mounts.push(Order { target: mount.target, what, readonly: mount.readonly });
     }
     let (users, _) = enter::one_to_one().map_err(InitError::new("read", "/proc/self/uid_map"))?;
+    let (place, work) = match spec.root {
+        Root::Overlay(trees) => (trees.upper, trees.work),
+        Root::Tree(tree) => (tree.dir, tree.work),
+    };
     let orders = Orders {
         host_root: users == "0 0 4294967295\n",
         argv: spec.argv,
@@ -116,8 +123,8 @@ fn orders(spec: Spec) -> Result<(Orders, Blobs, Vec<OwnedFd>), InitError> {
         hosts: blobs.add(&spec.hosts),
         resolv_conf: blobs.add(&spec.resolv_conf),
         filter: Some(blobs.add(filter())),
-        upper: spec.root.upper,
-        work: spec.root.work,
+        place,
+        work,
     };
     Ok((orders, blobs, fds))
 }

@@ -52,7 +52,7 @@ pub(super) struct Orders {
     pub(super) host_root: bool,
     /// Two directories of the host that are the engine's alone: where the root is attached before it becomes the
     /// root, and where what is to be seen in parts is.
-    pub(super) upper: PathBuf,
+    pub(super) place: PathBuf,
     pub(super) work: PathBuf,
 }
 

@@ -8,7 +8,7 @@ use std::{
 
 use lapstrake::{
     sandbox::{
-        self, Driver, Finished, InitError, Mount, Network, Overlay, Spec, Status, Stream, User,
+        self, Driver, Finished, InitError, Mount, Network, Overlay, Root, Spec, Status, Stream, User,
         driver::{Ids, Snapshots},
     },
     tree::TreePath,
@@ -91,7 +91,7 @@ impl World {
             env: vec!["PATH=/bin".into()],
             cwd: TreePath::root(),
             user: User::default(),
-            root: self.fresh_overlay(vec![self.path("base")]),
+            root: Root::Overlay(self.fresh_overlay(vec![self.path("base")])),
             network: Network::Host,
             hostname: "step".to_owned(),
             mounts: Vec::<Mount>::new(),
@@ -112,7 +112,8 @@ pub(crate) fn run(spec: Spec) -> Ran {
 
 pub(crate) fn run_until(spec: Spec, cancel: &OwnedFd) -> Ran {
     let (mut out, mut err) = (Vec::new(), Vec::new());
-    let upper = spec.root.upper.clone();
+    let Root::Overlay(Overlay { upper, .. }) = &spec.root else { panic!("a step of these tests runs in an overlay") };
+    let upper = upper.clone();
     let result = sandbox::run(spec, cancel, &mut |stream, bytes| match stream {
         Stream::Out => out.extend_from_slice(bytes),
         Stream::Err => err.extend_from_slice(bytes),

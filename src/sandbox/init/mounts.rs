@@ -27,7 +27,7 @@ use crate::{
 /// Attaches the root, and everything in it. Says which mountpoints were made in the root itself.
 pub(super) fn complete(root: &OwnedFd, orders: &Orders, blobs: &Blobs, passed: Vec<OwnedFd>) -> Result<Vec<Stub>, InitError> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
-    rustix::mount::move_mount(root, c"", CWD, &orders.upper, flags).map_err(InitError::new("attach", "/"))?;
+    rustix::mount::move_mount(root, c"", CWD, &orders.place, flags).map_err(InitError::new("attach", "/"))?;
     let stage = Stage { at: &orders.work };
     let files = Files::new(&stage)?;
     let mut made = Vec::new();

@@ -47,7 +47,11 @@ fn a_root_without_layers_is_left_empty(world: &World) {
     let bytes = std::fs::read(world.path("base/bin/busybox")).expect("busybox");
     let program = Mount { target: at("tools/busybox"), what: MountSource::File { bytes, mode: 0o755, uid: 0, gid: 0 }, readonly: true };
     let root = world.fresh_overlay(Vec::new());
-    let ran = run(Spec { root, mounts: vec![program], ..world.spec(&["/tools/busybox", "sh", "-c", "cat /etc/hosts; echo * > /left"]) });
+    let ran = run(Spec {
+        root: lapstrake::sandbox::Root::Overlay(root),
+        mounts: vec![program],
+        ..world.spec(&["/tools/busybox", "sh", "-c", "cat /etc/hosts; echo * > /left"])
+    });
     assert_eq!(ran.out, "127.0.0.1 localhost\n", "{ran:?}");
     assert_eq!(ran.written(), ["left"]);
     assert_eq!(std::fs::read_dir(ran.upper.parent().expect("its directory")).expect("a directory").count(), 2);

@@ -1,0 +1,151 @@
+//! Where a step works: its root before it runs, and what it left as a layer.
+//!
+//! Under [`Snapshots::Copy`] one merged tree is kept for the next step of the build: what it holds already need not be
+//! copied again.
+
+use std::{os::fd::OwnedFd, path::PathBuf, sync::Arc};
+
+use super::{build::Site, snapshot::Held};
+use crate::{
+    error::{Error, Kind},
+    layer::{self, Before, Layer, Merged},
+    oci::DiffId,
+    sandbox::{self, Memory, Overlay, Root, driver::Snapshots},
+    store::Scratch,
+    tree::{Chain, TreePath},
+};
+
+/// Where one step works.
+pub(super) enum Workplace {
+    /// In an overlay.
+    Overlay(Changed),
+    /// In a tree.
+    Tree(Kept, Before),
+}
+
+/// The directories of an overlay's changes.
+pub(super) struct Changed {
+    lowers: Vec<PathBuf>,
+    upper: PathBuf,
+    work: PathBuf,
+    /// They are in it.
+    memory: Option<Memory>,
+}
+
+/// A merged tree that outlives a step.
+pub(super) struct Kept {
+    merged: Merged,
+    scratch: Scratch,
+}
+
+impl Kept {
+    fn dir(&self) -> PathBuf {
+        self.scratch.path().join("root")
+    }
+}
+
+impl Workplace {
+    /// Makes the root of a step on these layers. `scratch` is the step's own directory.
+    pub(super) fn make(site: &Site<'_>, layers: &[Held], scratch: &Scratch, snapshots: Snapshots) -> Result<Self, Error> {
+        let memory = match snapshots {
+            Snapshots::Copy => return tree(site, layers),
+            Snapshots::Overlay => None,
+            Snapshots::Memory => {
+                let place = scratch.path().join("memory");
+                drop(crate::sys::dir::make_root(&place)?);
+                Some(Memory::mount(&place)?)
+            }
+        };
+        let lowers = site.trees.overlay_dirs(layers)?;
+        let within = if memory.is_some() { scratch.path().join("memory") } else { scratch.path().to_owned() };
+        let changed = Changed { lowers, upper: within.join("upper"), work: within.join("work"), memory };
+        drop(crate::sys::dir::make_root(&changed.upper)?);
+        drop(crate::sys::dir::make_root(&changed.work)?);
+        Ok(Self::Overlay(changed))
+    }
+
+    /// As a sandbox takes it. `scratch` is the step's own directory.
+    pub(super) fn root(&self, scratch: &Scratch) -> Result<Root, Error> {
+        match self {
+            Self::Overlay(Changed { lowers, upper, work, .. }) => {
+                Ok(Root::Overlay(Overlay { lowers: lowers.clone(), upper: upper.clone(), work: work.clone() }))
+            }
+            Self::Tree(kept, _) => {
+                let work = scratch.path().join("work");
+                drop(crate::sys::dir::make_root(&work)?);
+                Ok(Root::Tree(sandbox::Tree { dir: kept.dir(), work }))
+            }
+        }
+    }
+
+    /// What to say of a step that failed here, if the place may be why.
+    pub(super) fn full(&self) -> Option<String> {
+        let Self::Overlay(Changed { memory: Some(memory), .. }) = self else { return None };
+        let size = memory.is_full()? >> 20;
+        Some(format!(
+            "what a step changes is kept in memory here, because the store's file system cannot hold an overlay's changes, and all \
+             {size} MiB of that are used: put the store on another file system with --root, or use --snapshots copy"
+        ))
+    }
+
+    /// Makes a layer of what the step left, and keeps the tree for the next step.
+    pub(super) fn keep(self, site: &Site<'_>, chain: &Chain, stubs: &[TreePath]) -> Result<DiffId, Error> {
+        match self {
+            Self::Overlay(Changed { upper, memory, .. }) => {
+                let at: Arc<OwnedFd> = Arc::new(crate::sys::dir::open_root(&upper)?);
+                let made = write(site, &layer::diff(&at, chain, stubs)?, chain)?;
+                // A tree is made of the layer in the store when one is needed: a rename leads to no other file system.
+                if memory.is_none() {
+                    layer::seal(&at, &made, stubs)?;
+                    site.trees.adopt(made.diff_id, &upper)?;
+                }
+                Ok(made.diff_id)
+            }
+            Self::Tree(mut kept, before) => {
+                let worked = kept.merged.diff(&before, stubs)?;
+                let made = write(site, &worked.changes, chain)?;
+                kept.merged.settle(&worked, &made)?;
+                drop(site.kept.replace(Some(kept)));
+                Ok(made.diff_id)
+            }
+        }
+    }
+}
+
+fn write(site: &Site<'_>, changes: &layer::Changes, chain: &Chain) -> Result<Layer, Error> {
+    let made = layer::write(site.store, changes, chain, site.compression())?;
+    site.trees.learn(made.diff_id, Arc::clone(&made.index));
+    Ok(made)
+}
+
+/// The tree that the build has, or a new one, made to hold these layers. Whoever takes it puts it back if it is still sound.
+fn tree(site: &Site<'_>, layers: &[Held]) -> Result<Workplace, Error> {
+    let chain = site.trees.chain(layers)?;
+    let mut kept = match site.kept.take() {
+        Some(kept) => kept,
+        None => {
+            let scratch = site.store.scratch()?;
+            let root = crate::sys::dir::make_root(&scratch.path().join("root"))?;
+            Kept { merged: Merged::new(root)?, scratch }
+        }
+    };
+    let lowers = match kept.merged.begins(&chain) {
+        Some(known) if known > 0 => site.trees.lowers_above(layers, known, &kept.dir())?,
+        _ => site.trees.lowers(layers)?,
+    };
+    kept.merged.fit(&lowers).map_err(|error| no_space(error, site))?;
+    let before = kept.merged.before()?;
+    Ok(Workplace::Tree(kept, before))
+}
+
+fn no_space(error: layer::Error, site: &Site<'_>) -> Error {
+    let full = matches!(&error, layer::Error::Path(error) if error.source.kind() == std::io::ErrorKind::StorageFull);
+    let error = Error::from(error);
+    if !full {
+        return error;
+    }
+    let mut wide =
+        Error::new(Kind::Environment, format!("there is no space for a copy of the step's files in {}", site.store.root().display()));
+    wide.causes = [error.headline].into_iter().chain(error.causes).collect();
+    wide.help("free some, or put the store on a file system that has more, with --root")
+}
