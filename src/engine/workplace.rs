@@ -121,13 +121,12 @@ fn write(site: &Site<'_>, changes: &layer::Changes, chain: &Chain) -> Result<Lay
 /// The tree that the build has, or a new one, made to hold these layers. Whoever takes it puts it back if it is still sound.
 fn tree(site: &Site<'_>, layers: &[Held]) -> Result<Workplace, Error> {
     let chain = site.trees.chain(layers)?;
-    let mut kept = match site.kept.take() {
-        Some(kept) => kept,
-        None => {
-            let scratch = site.store.scratch()?;
-            let root = crate::sys::dir::make_root(&scratch.path().join("root"))?;
-            Kept { merged: Merged::new(root)?, scratch }
-        }
+    let mut kept = if let Some(kept) = site.kept.take() {
+        kept
+    } else {
+        let scratch = site.store.scratch()?;
+        let root = crate::sys::dir::make_root(&scratch.path().join("root"))?;
+        Kept { merged: Merged::new(root)?, scratch }
     };
     let lowers = match kept.merged.begins(&chain) {
         Some(known) if known > 0 => site.trees.lowers_above(layers, known, &kept.dir())?,
