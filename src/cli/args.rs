@@ -122,7 +122,11 @@ pub(super) enum Command {
         file: PathBuf,
     },
     /// Try what a build needs of this machine, and name what is missing
-    Doctor,
+    Doctor {
+        /// Print the `AppArmor` profile that lets this program make user namespaces on Ubuntu, and try nothing
+        #[arg(long)]
+        apparmor_profile: bool,
+    },
 }
 
 /// `lapstrake build`

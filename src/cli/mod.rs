@@ -48,7 +48,7 @@ pub fn main() -> ExitCode {
         Some(crate::front::ENGINE) => crate::front::engine_main(),
         Some(crate::sandbox::STEP_INIT) => crate::sandbox::init_main(),
         Some(crate::sandbox::probe::PROBE_ENGINE) => {
-            crate::sandbox::probe::engine_main(args.get(2).map_or_else(|| ".".as_ref(), |dir| dir.as_ref()))
+            crate::sandbox::probe::engine_main(args.get(2).map_or_else(Default::default, OsString::as_os_str))
         }
         _ => user_main(),
     }
@@ -105,7 +105,8 @@ fn run(cli: Cli, cancel: &Cancel) -> u8 {
         Command::Images { quiet, digests, json } => images::list(&around, images::Columns { quiet, digests, json }),
         Command::Load { input, tag, quiet } => archives::load(&around, input.as_deref(), tag.as_deref(), quiet),
         Command::Import { file, reference, change } => archives::import(&around, &file, &reference, &change),
-        Command::Doctor => doctor::run(&around),
+        Command::Doctor { apparmor_profile: true } => doctor::profile(),
+        Command::Doctor { apparmor_profile: false } => doctor::run(&around),
         Command::Parse { json, file } => parse::run(&file, json),
     });
     match result {

@@ -8,6 +8,9 @@ use crate::{context, fetch, image, layer, output, registry, rootfs, sandbox, sto
 /// A full disk and a full quota: `ENOSPC`, `EDQUOT`.
 const FULL: [i32; 2] = [28, 122];
 
+/// `EROFS`.
+const READ_ONLY: i32 = 30;
+
 /// The help for what lies at the root of an error, if there is one.
 fn remedy(error: &(dyn StdError + 'static)) -> Option<String> {
     let mut each = Some(error);
@@ -16,7 +19,12 @@ fn remedy(error: &(dyn StdError + 'static)) -> Option<String> {
         errno = errno.or_else(|| error.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error));
         each = error.source();
     }
-    errno.filter(|errno| FULL.contains(errno)).map(|_full| "free some space, or put the store elsewhere with `--root`".to_owned())
+    let help = match errno? {
+        full if FULL.contains(&full) => "free some space, or put the store elsewhere with `--root`",
+        READ_ONLY => "put the store where you may write: `--root DIR` or LAPSTRAKE_ROOT",
+        _ => return None,
+    };
+    Some(help.to_owned())
 }
 
 /// Is it for want of permission?
@@ -164,7 +172,7 @@ impl From<sandbox::InitError> for Error {
         }
         Self::new(Kind::Environment, "the step's sandbox could not be made")
             .because(&error)
-            .help("`lapstrake doctor` tries each part and names what is missing")
+            .help(error.help().unwrap_or("`lapstrake doctor` tries each part and names what is missing"))
     }
 }
 

@@ -110,6 +110,35 @@ impl Driver {
         };
         Self { ids, snapshots, isolation }
     }
+
+    /// What a step cannot do, or what is not promised of it, with this combination: one line each.
+    pub fn limits(self) -> Vec<&'static str> {
+        let ids: &[&str] = match self.ids {
+            Ids::Full => {
+                &["the kernel refuses device nodes, `chattr +i`, attributes of other name spaces than `user` and `security.capability`"]
+            }
+            Ids::Single => &[
+                "the kernel refuses device nodes, `chattr +i`, attributes of other name spaces than `user` and `security.capability`",
+                "owners are kept by a supervisor: system calls that make or look at files take longer, and a program that is not root may read and remove files of root",
+            ],
+            Ids::Host => &["a step is root of this machine or container, less what it has given up"],
+        };
+        let snapshots: &[&str] = match self.snapshots {
+            Snapshots::Overlay => &[],
+            Snapshots::Memory => &["what a step changes is held in memory until its layer is written"],
+            Snapshots::Copy => {
+                &["each step takes the time and the space of a copy of its whole tree, where the file system shares no blocks"]
+            }
+        };
+        let isolation: &[&str] = match self.isolation {
+            Isolation::Namespaces => &[],
+            Isolation::Chroot => &[
+                "a step is not confined: it can see and end other processes, and leave its root; build only what you trust",
+                "there is no /proc in a step, no tmpfs mount, no network of its own",
+            ],
+        };
+        [ids, snapshots, isolation].concat()
+    }
 }
 
 impl Preset {
@@ -173,15 +202,21 @@ impl SnapshotWish {
 /// what was refused before it. Called in the engine.
 pub fn snapshots(ids: Ids, wish: SnapshotWish, dir: &Path) -> (Option<Snapshots>, Vec<Refusal>) {
     let mut refused = Vec::new();
-    // Without namespaces nothing is mounted.
-    let possible = |kind: Snapshots| ids != Ids::Host || kind == Snapshots::Copy;
-    for kind in SNAPSHOTS.iter().copied().filter(|kind| wish.takes(*kind) && possible(*kind)) {
-        match try_snapshots(kind, dir) {
+    for (kind, tried) in all_snapshots(ids, wish, dir) {
+        match tried {
             Ok(()) => return (Some(kind), refused),
-            Err(error) => refused.push(Refusal::of(kind, &error)),
+            Err(refusal) => refused.push(refusal),
         }
     }
     (None, refused)
+}
+
+/// Each of the wished ways to keep changes, tried when it is asked for.
+pub(super) fn all_snapshots(ids: Ids, wish: SnapshotWish, dir: &Path) -> impl Iterator<Item = (Snapshots, Result<(), Refusal>)> {
+    // Without namespaces nothing is mounted.
+    let possible = move |kind: &Snapshots| wish.takes(*kind) && (ids != Ids::Host || *kind == Snapshots::Copy);
+    let tried = move |kind: Snapshots| (kind, try_snapshots(kind, dir).map_err(|error| Refusal::of(kind, &error)));
+    SNAPSHOTS.iter().copied().filter(possible).map(tried)
 }
 
 fn try_snapshots(kind: Snapshots, dir: &Path) -> Result<(), InitError> {

@@ -220,6 +220,12 @@ impl InitError {
             ("mount" | "open file system", "overlay", rustix::io::Errno::PERM | rustix::io::Errno::NODEV) => {
                 Some("overlays in a user namespace need Linux 5.11 and the module `overlay`: modprobe overlay")
             }
+            (_, path, rustix::io::Errno::NOENT | rustix::io::Errno::NODEV) if path.starts_with("/dev/") => {
+                Some("a step gets the devices that this /dev has: mount a /dev that has null, zero, full, random and urandom")
+            }
+            (_, _, rustix::io::Errno::NOSPC | rustix::io::Errno::DQUOT) => {
+                Some("free some space, or put the store elsewhere with `--root`")
+            }
             _ => None,
         }
     }

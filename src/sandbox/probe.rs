@@ -1,11 +1,15 @@
 //! What this machine allows, found by trying: never by a version, and never by what a file says is possible.
 //!
-//! The front tries to enter ([`probe`]); the engine that it gets ([`engine_main`]) tries an overlay in the directory of
-//! the store and whole steps, whose program is a few bytes that do nothing but exit.
+//! The front tries to enter with each kind of ids ([`probe`]); the engine with the first that work ([`engine_main`]) tries to
+//! write to the store's directory, each way to keep changes there, and whole steps, whose program is a few bytes that do
+//! nothing but exit.
+
+mod report;
+
+pub use report::{Axis, Outcome, Report, Row};
 
 use std::{
-    ffi::OsString,
-    fmt,
+    ffi::{OsStr, OsString},
     fs::File,
     io::{Read as _, Write as _},
     os::{fd::AsFd as _, unix::fs::PermissionsExt as _},
@@ -18,99 +22,71 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Driver, InitError, Mount, MountSource, Network, Overlay, Spec, Status, User,
-    driver::{Ids, Snapshots},
-    enter, overlay, run,
+    driver::{self, Ids, Preset, Refusal, SnapshotWish, Snapshots},
+    enter, run,
 };
 use crate::tree::TreePath;
 
-/// The hidden argument, followed by a directory, that makes this program the engine of a probe.
+/// The hidden argument, followed by a directory and the wish for snapshots, that makes this program the engine of a probe.
 pub const PROBE_ENGINE: &str = "probe-engine";
 
-/// One thing that was tried.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Row {
-    /// What.
-    pub tried: String,
-    /// How it went.
-    pub outcome: Outcome,
-}
-
-/// How a trial went.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Outcome {
-    /// It works; with what, in words.
-    Works(String),
-    /// It does not.
-    Fails {
-        /// What the kernel said, and which knob that points to.
-        said: String,
-        /// What to do, if that is known: a command for root, or a sentence.
-        help: Option<String>,
-    },
-    /// Something before it failed.
-    NotTried,
-}
-
-/// All that was tried, in order.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Report {
-    /// One line each.
-    pub rows: Vec<Row>,
-}
-
-impl Report {
-    /// Can a RUN be run?
-    pub fn works(&self) -> bool {
-        self.rows.iter().all(|row| matches!(row.outcome, Outcome::Works(_)))
-    }
-}
-
-impl fmt::Display for Row {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.outcome {
-            Outcome::Works(with) if with.is_empty() => write!(f, "ok        {}", self.tried),
-            Outcome::Works(with) => write!(f, "ok        {}: {with}", self.tried),
-            Outcome::Fails { said, help: None } => write!(f, "fails     {}: {said}", self.tried),
-            Outcome::Fails { said, help: Some(help) } => write!(f, "fails     {}: {said}\n          try: {help}", self.tried),
-            Outcome::NotTried => write!(f, "not tried {}", self.tried),
-        }
-    }
-}
-
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.rows.iter().try_for_each(|row| writeln!(f, "{row}"))
-    }
-}
-
-const ENTER: &str = "a user namespace with more than one id";
-const OVERLAY: &str = "an overlay in the store's directory";
-const STEP: &str = "a step with the host's network";
+const WRITE: &str = "writing to it";
+const STEP: &str = "a step on the host's network";
 const STEP_ALONE: &str = "a step without network";
 
-/// Tries everything that a build with RUN needs. `store` is a directory that exists; what is tried there is gone
-/// afterwards. Called in the front.
-pub fn probe(store: &Path) -> Report {
-    let mut rows = Vec::new();
-    match ask_engine(store) {
-        Ok(found) => rows.extend(found),
-        Err(error) => {
-            let help = error.knob.as_ref().and_then(enter::Knob::command);
-            rows.push(Row { tried: ENTER.to_owned(), outcome: Outcome::Fails { said: error.to_string(), help } });
-        }
-    }
-    for tried in [ENTER, OVERLAY, STEP, STEP_ALONE] {
-        if !rows.iter().any(|row| row.tried == tried) {
-            rows.push(Row { tried: tried.to_owned(), outcome: Outcome::NotTried });
-        }
-    }
-    Report { rows }
+/// So much must a store take, to be worth a trial of the rest.
+const ROOM: usize = 1 << 20;
+
+/// What an engine has found.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Found {
+    rows: Vec<Row>,
+    snapshots: Option<Snapshots>,
 }
 
-fn ask_engine(store: &Path) -> Result<Vec<Row>, enter::EnterError> {
+/// What is asked of an engine; its arguments after the first are this, as JSON.
+#[derive(Debug, Serialize, Deserialize)]
+struct Question {
+    store: PathBuf,
+    wish: SnapshotWish,
+    /// Is entering all?
+    enter_only: bool,
+}
+
+/// Tries everything that a build with RUN needs. `store` is a directory that exists, or why there is none; what is tried
+/// there is gone afterwards. Called in the front.
+pub fn probe(store: Result<&Path, Refusal>, preset: Preset, wish: SnapshotWish) -> Report {
+    let mut rows = Vec::new();
+    let mut used: Option<(Ids, Found)> = None;
+    for ids in preset.ids() {
+        let dir = store.as_ref().copied().ok();
+        let question = Question { store: dir.unwrap_or("/".as_ref()).to_owned(), wish, enter_only: used.is_some() || dir.is_none() };
+        match ask_engine(ids, &question) {
+            Ok((extents, found)) => {
+                rows.push(Row::new(Axis::Ids, ids, Outcome::Works(extents)));
+                used = used.or(Some((ids, found)));
+            }
+            Err(error) => rows.push(Row::refused(Axis::Ids, Refusal::of_ids(ids, &error))),
+        }
+    }
+    if let Err(refusal) = store {
+        rows.push(Row::refused(Axis::Store, refusal));
+    }
+    let driver = used.as_ref().and_then(|(ids, found)| Some(Driver::of(*ids, found.snapshots?)));
+    rows.extend(used.map(|(_, found)| found.rows).unwrap_or_default());
+    for tried in [STEP, STEP_ALONE] {
+        if !rows.iter().any(|row| row.tried == tried) {
+            rows.push(Row::new(Axis::Steps, tried, Outcome::NotTried));
+        }
+    }
+    Report { rows, used: driver }
+}
+
+fn ask_engine(ids: Ids, question: &Question) -> Result<(String, Found), enter::EnterError> {
     let failed = |error: std::io::Error| enter::EnterError::new(enter::Tried::Start, &error);
     let (answers, theirs) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(|errno| failed(errno.into()))?;
-    let engine = enter::spawn_engine(Ids::Full, &[PROBE_ENGINE.into(), store.into()], &[], &[theirs.as_fd()])?;
+    let question = serde_json::to_string(question).map_err(|error| failed(error.into()))?;
+    let engine = enter::spawn_engine(ids, &[PROBE_ENGINE.into(), question.into()], &[], &[theirs.as_fd()])?;
     drop(theirs);
     let mut text = Vec::new();
     File::from(answers).take(1 << 20).read_to_end(&mut text).map_err(failed)?;
@@ -118,41 +94,46 @@ fn ask_engine(store: &Path) -> Result<Vec<Row>, enter::EnterError> {
     serde_json::from_slice(&text).map_err(|error| failed(error.into()))
 }
 
-/// The engine of a probe: what `main` does for [`PROBE_ENGINE`]. Started in any other way it fails.
-pub fn engine_main(store: &Path) -> ExitCode {
+/// The engine of a probe: what `main` does for [`PROBE_ENGINE`] and one more argument. Started in any other way it fails.
+pub fn engine_main(question: &OsStr) -> ExitCode {
+    let question = question.to_str().and_then(|text| serde_json::from_str::<Question>(text).ok());
     // The front has heard of an error.
-    let Ok(entered) = enter::become_engine() else { return ExitCode::FAILURE };
+    let (Some(question), Ok(entered)) = (question, enter::become_engine()) else { return ExitCode::FAILURE };
     let Some(answer) = entered.fds.into_iter().next() else { return ExitCode::FAILURE };
     let maps = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
     let extents = maps.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect::<Vec<_>>().join(", ");
-    let mut rows = vec![Row { tried: ENTER.to_owned(), outcome: Outcome::Works(extents) }];
-    rows.extend(try_steps(store));
-    let written = serde_json::to_vec(&rows).map(|text| File::from(answer).write_all(&text));
+    let found = if question.enter_only { Found::default() } else { try_all(entered.ids, &question) };
+    let written = serde_json::to_vec(&(extents, found)).map(|text| File::from(answer).write_all(&text));
     if matches!(written, Ok(Ok(()))) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn try_steps(store: &Path) -> Vec<Row> {
-    let row = |tried: &str, outcome: Outcome| Row { tried: tried.to_owned(), outcome };
-    let dir = store.join(format!("probe-{}", std::process::id()));
-    let fresh = match Fresh::new(dir) {
+fn try_all(ids: Ids, question: &Question) -> Found {
+    let dir = question.store.join(format!("probe-{}", std::process::id()));
+    let written = Fresh::new(dir).and_then(|fresh| fresh.fill().map(|()| fresh));
+    let fresh = match written {
         Ok(fresh) => fresh,
-        Err(error) => return vec![row(OVERLAY, failure(&error))],
+        Err(error) => return Found { rows: vec![Row::new(Axis::Store, WRITE, failure(&error))], snapshots: None },
     };
-    let overlay = fresh.overlay(0).and_then(|trees| {
-        let writable = overlay::Writable { upper: &trees.upper, work: &trees.work };
-        overlay::merge(&trees.lowers, Some(&writable)).map(drop)
-    });
-    if let Err(error) = overlay {
-        return vec![row(OVERLAY, failure(&error))];
+    let mut found = Found::default();
+    found.rows.push(Row::new(Axis::Store, WRITE, Outcome::Works(format!("{}, {}", question.store.display(), fresh.room()))));
+    for (kind, tried) in driver::all_snapshots(ids, question.wish, &fresh.0) {
+        match tried {
+            Ok(()) => {
+                found.rows.push(Row::new(Axis::Snapshots, kind, Outcome::Works(String::new())));
+                found.snapshots = found.snapshots.or(Some(kind));
+            }
+            Err(refusal) => found.rows.push(Row::refused(Axis::Snapshots, refusal)),
+        }
     }
-    let mut rows = vec![row(OVERLAY, Outcome::Works(store.display().to_string()))];
+    let Some(snapshots) = found.snapshots else { return found };
     for (number, tried, network) in [(1, STEP, Network::Host), (2, STEP_ALONE, Network::None)] {
-        rows.push(row(tried, try_step(&fresh, number, network).unwrap_or_else(|error| failure(&error))));
+        let outcome = try_step(&fresh, Driver::of(ids, snapshots), number, network).unwrap_or_else(|error| failure(&error));
+        found.rows.push(Row::new(Axis::Steps, tried, outcome));
     }
-    rows
+    found
 }
 
-fn try_step(fresh: &Fresh, number: u32, network: Network) -> Result<Outcome, InitError> {
+fn try_step(fresh: &Fresh, driver: Driver, number: u32, network: Network) -> Result<Outcome, InitError> {
     let Some(bytes) = exit_program() else {
         let said = "no program for this kind of processor is known to the probe".to_owned();
         return Ok(Outcome::Fails { said, help: None });
@@ -160,7 +141,7 @@ fn try_step(fresh: &Fresh, number: u32, network: Network) -> Result<Outcome, Ini
     let target = TreePath::parse(b"probe").map_err(|_bad| InitError::new("find", "/probe")(rustix::io::Errno::INVAL))?;
     let program = Mount { target, what: MountSource::File { bytes, mode: 0o755, uid: 0, gid: 0 }, readonly: true };
     let spec = Spec {
-        driver: Driver::of(Ids::Full, Snapshots::Overlay),
+        driver,
         argv: vec![OsString::from("/probe")],
         env: Vec::new(),
         cwd: TreePath::root(),
@@ -193,6 +174,23 @@ impl Fresh {
     fn new(path: PathBuf) -> Result<Self, InitError> {
         std::fs::create_dir(&path).map_err(InitError::new("create", path.display()))?;
         Ok(Self(path))
+    }
+
+    /// Writes, and takes it away again: what a full disk or a quota leaves is found by using it.
+    fn fill(&self) -> Result<(), InitError> {
+        let path = self.0.join("room");
+        let failed = || InitError::new("write a MiB in", self.0.display());
+        let mut file = File::create(&path).map_err(failed())?;
+        file.write_all(&vec![1; ROOM]).and_then(|()| file.sync_all()).map_err(failed())?;
+        std::fs::remove_file(&path).map_err(failed())
+    }
+
+    /// How much is free, in words.
+    fn room(&self) -> String {
+        rustix::fs::statvfs(&self.0).map_or_else(
+            |_unknown| "free space unknown".to_owned(),
+            |found| format!("{} MiB free", found.f_bavail.saturating_mul(found.f_frsize) >> 20),
+        )
     }
 
     fn overlay(&self, number: u32) -> Result<Overlay, InitError> {

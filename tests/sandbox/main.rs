@@ -24,13 +24,13 @@ fn main() -> ExitCode {
     let words: Vec<&str> = args.iter().filter_map(|arg| arg.to_str()).collect();
     match words.as_slice() {
         [sandbox::STEP_INIT] => sandbox::init_main(),
-        [sandbox::probe::PROBE_ENGINE, dir] => sandbox::probe::engine_main(dir.as_ref()),
+        [sandbox::probe::PROBE_ENGINE, question] => sandbox::probe::engine_main(question.as_ref()),
         ["engine", name] => engine(name),
         ["sleeping-engine", word] => fronts::sleeping_engine(word),
         ["sleeping-front", word] => fronts::sleeping_front(word),
         ["bench-engine", count] => bench::engine(count.parse().expect("a number of steps")),
         ["--probe", dir] => {
-            say(&sandbox::probe::probe(dir.as_ref()).to_string());
+            say(&fronts::probe(dir.as_ref()).to_string());
             ExitCode::SUCCESS
         }
         ["--bench", count] => front(&["bench-engine", count]),

@@ -48,6 +48,8 @@ pub enum Knob {
     AppArmor,
     /// A container's seccomp profile or security module forbids it.
     Container,
+    /// /proc is mounted read-only: no id map can be written.
+    ReadOnlyProc,
     /// `newuidmap` or `newgidmap` is not installed.
     NoHelper(String),
     /// They are, without the right to write maps.
@@ -73,7 +75,11 @@ impl Knob {
         match self {
             Self::UnprivilegedClone => Some("sysctl -w kernel.unprivileged_userns_clone=1".to_owned()),
             Self::MaxUserNamespaces(_) => Some("sysctl -w user.max_user_namespaces=15000".to_owned()),
-            Self::AppArmor => Some("sysctl -w kernel.apparmor_restrict_unprivileged_userns=0".to_owned()),
+            Self::AppArmor => {
+                let profile = "/etc/apparmor.d/lapstrake";
+                Some(format!("lapstrake doctor --apparmor-profile > {profile} && apparmor_parser -r {profile}"))
+            }
+            Self::ReadOnlyProc => Some("mount -o remount,bind,rw /proc".to_owned()),
             Self::NoHelper(_) => Some("apt-get install uidmap".to_owned()),
             Self::PlainHelper(path) => Some(format!("chmod u+s {path}")),
             Self::NoIds { file, user } => {
@@ -90,7 +96,8 @@ impl fmt::Display for Knob {
         match self {
             Self::UnprivilegedClone => f.write_str("`kernel.unprivileged_userns_clone` is 0"),
             Self::MaxUserNamespaces(limit) => write!(f, "the limit `user.max_user_namespaces` ({limit}) is reached"),
-            Self::AppArmor => f.write_str("`kernel.apparmor_restrict_unprivileged_userns` is 1"),
+            Self::AppArmor => f.write_str("`kernel.apparmor_restrict_unprivileged_userns` is 1: AppArmor wants a profile for this program"),
+            Self::ReadOnlyProc => f.write_str("/proc is mounted read-only"),
             Self::Container => {
                 f.write_str("a seccomp profile or a security module forbids it (in Docker: --security-opt seccomp=unconfined)")
             }
@@ -109,7 +116,7 @@ impl fmt::Display for Knob {
 pub struct EnterError {
     /// What was tried.
     pub tried: Tried,
-    /// What the kernel, or the helper, said.
+    /// What the kernel, or the helper, said. Empty: neither was asked.
     pub said: String,
     /// The kernel's number for it, if it was the kernel.
     pub errno: Option<i32>,
@@ -119,10 +126,11 @@ pub struct EnterError {
 
 impl fmt::Display for EnterError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.tried, self.said)?;
+        write!(f, "{}: ", self.tried)?;
         match &self.knob {
-            Some(knob) => write!(f, "; {knob}"),
-            None => Ok(()),
+            Some(knob) if self.said.is_empty() => write!(f, "{knob}"),
+            Some(knob) => write!(f, "{}; {knob}", self.said),
+            None => f.write_str(&self.said),
         }
     }
 }
@@ -142,11 +150,15 @@ impl EnterError {
     }
 
     pub(super) fn missing(tried: Tried, knob: Knob) -> Self {
-        Self { tried, said: "not possible".to_owned(), errno: None, knob: Some(knob) }
+        Self { tried, said: String::new(), errno: None, knob: Some(knob) }
     }
 
     pub(super) fn helper(said: String, path: &str) -> Self {
-        let knob = said.contains("Operation not permitted").then(|| Knob::PlainHelper(path.to_owned()));
+        let knob = if said.contains("Read-only file system") {
+            Some(Knob::ReadOnlyProc)
+        } else {
+            said.contains("Operation not permitted").then(|| Knob::PlainHelper(path.to_owned()))
+        };
         Self { tried: Tried::WriteMap, said, errno: None, knob }
     }
 }
@@ -159,6 +171,7 @@ fn blame(tried: Tried, errno: i32, read: &dyn Fn(&str) -> Option<String>) -> Opt
         Tried::Unshare if errno == rustix::io::Errno::NOSPC.raw_os_error() => {
             Some(Knob::MaxUserNamespaces(value("/proc/sys/user/max_user_namespaces").unwrap_or_else(|| "unknown".to_owned())))
         }
+        Tried::WriteMap if errno == rustix::io::Errno::ROFS.raw_os_error() => Some(Knob::ReadOnlyProc),
         Tried::Unshare | Tried::WriteMap | Tried::BecomeRoot | Tried::PrivateMounts if refused => {
             if value("/proc/sys/kernel/unprivileged_userns_clone").as_deref() == Some("0") {
                 Some(Knob::UnprivilegedClone)

@@ -134,7 +134,8 @@ fn write_by_helper(pid: Pid, which: Which, extents: &[Extent]) -> Result<(), Ent
     };
     #[expect(clippy::disallowed_methods, reason = "the sandbox starts the two helpers of the id maps")]
     let mut command = std::process::Command::new(&helper);
-    command.env_clear().arg(pid.as_raw_nonzero().to_string());
+    // Not what is the default: where there is no /dev/null it could not be started.
+    command.stdin(std::process::Stdio::piped()).env_clear().arg(pid.as_raw_nonzero().to_string());
     for Extent { inside, outside, count } in extents {
         command.args([inside, outside, count].map(u32::to_string));
     }

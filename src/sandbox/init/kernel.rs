@@ -40,8 +40,12 @@ const QUIET: MountAttrFlags =
 /// namespace, as in Docker: the rights that it has in one, over files that are its own, would reach the cgroup that the
 /// engine is in.
 pub(super) fn mount_proc(place: &Place, stage: &Stage<'_>, host_root: bool) -> Result<(), InitError> {
-    let proc = file_system("proc", &[], QUIET).map_err(InitError::new("mount a fresh", "/proc"))?;
-    if host_root {
+    let (proc, fresh) = match file_system("proc", &[], QUIET) {
+        Err(Errno::PERM) => (outer_proc()?, false),
+        fresh => (fresh.map_err(InitError::new("mount a fresh", "/proc"))?, true),
+    };
+    // The filter refuses user namespaces to a step as well: where the setting is read-only that must do.
+    if host_root && fresh {
         let flags = OFlags::WRONLY | OFlags::CLOEXEC;
         let limit = rustix::fs::openat(&proc, c"sys/user/max_user_namespaces", flags, Mode::empty());
         // The setting is that of the step's own user namespace.
@@ -55,6 +59,17 @@ pub(super) fn mount_proc(place: &Place, stage: &Stage<'_>, host_root: bool) -> R
         protect(&found).map_err(InitError::new("protect", format_args!("/proc/{path}")))?;
     }
     Ok(())
+}
+
+/// The /proc that the engine has. Where parts of it are covered, as in a container, the kernel makes no fresh one, which
+/// would show them. It shows the processes of the machine or container by the numbers that they have there, and the step's
+/// own among them: `/proc/self` is right, `/proc/$$` is not. The step cannot signal them, being in a pid namespace of its
+/// own all the same, nor look into them: that asks for rights in their user namespace. It is read-only: what /proc has of
+/// other processes of the same user could be written to (`oom_score_adj`).
+fn outer_proc() -> Result<OwnedFd, InitError> {
+    let proc = copy_from(rustix::fs::CWD, "/proc").map_err(InitError::new("bind", "/proc"))?;
+    sys::set_mount_attributes(&proc, QUIET | MountAttrFlags::MOUNT_ATTR_RDONLY).map_err(InitError::new("protect", "/proc"))?;
+    Ok(proc)
 }
 
 /// Mounts /sys, all of it read-only: a fresh one if the network namespace is the step's own, else the host's.
