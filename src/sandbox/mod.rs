@@ -223,6 +223,7 @@ impl InitError {
             (_, path, rustix::io::Errno::NOENT | rustix::io::Errno::NODEV) if path.starts_with("/dev/") => {
                 Some("a step gets the devices that this /dev has: mount a /dev that has null, zero, full, random and urandom")
             }
+            (_, _, rustix::io::Errno::ROFS) => Some("put the store where you may write: `--root DIR` or LAPSTRAKE_ROOT"),
             (_, _, rustix::io::Errno::NOSPC | rustix::io::Errno::DQUOT) => {
                 Some("free some space, or put the store elsewhere with `--root`")
             }

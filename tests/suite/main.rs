@@ -22,6 +22,7 @@ mod contexts;
 mod copying;
 mod differences;
 mod editing;
+mod environments;
 mod examples;
 mod hostile;
 mod isolation;

@@ -92,7 +92,8 @@ fn cover(root: &OwnedFd, name: &str, paths: &[&str], stage: &Stage<'_>) -> Resul
         let Some(found) = find(root, path).map_err(failed)? else { continue };
         let mode = rustix::fs::fstat(&found).map_err(failed)?.st_mode;
         if FileType::from_raw_mode(mode) != FileType::Directory {
-            let null = devices::null().and_then(|null| copy_of(&null)).map_err(failed)?;
+            let null = devices::null().map_err(InitError::new("open", "/dev/null"))?;
+            let null = copy_of(&null).map_err(failed)?;
             attach_over(&null, &found).map_err(failed)?;
             continue;
         }

@@ -3,6 +3,7 @@
 use std::{
     ffi::OsStr,
     fs,
+    io::Write as _,
     os::unix::fs::{PermissionsExt as _, chown},
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
@@ -104,6 +105,27 @@ impl Project {
     /// The context.
     pub(crate) fn context(&self) -> PathBuf {
         self.dir.join("ctx")
+    }
+
+    /// Whom the program runs as, if not as we do.
+    pub(crate) fn user(&self) -> Option<&str> {
+        self.user.as_ref().map(|(name, _)| name.as_str())
+    }
+
+    /// The same, where the program is started by who is that user already.
+    pub(crate) fn started_by_its_user(mut self) -> Self {
+        self.user = None;
+        self
+    }
+
+    /// Adds what a program said to the file that `LAPSTRAKE_TEST_RECORD` names, for reports.
+    pub(crate) fn record(&self, said: &str) {
+        if let Some(path) = std::env::var_os("LAPSTRAKE_TEST_RECORD") {
+            let name = std::thread::current().name().unwrap_or("a test").to_owned();
+            let text = format!("== {name}\n{}\n", said.replace(&self.dir.display().to_string(), "PROJECT"));
+            let file = fs::OpenOptions::new().create(true).append(true).open(path);
+            file.unwrap().write_all(text.as_bytes()).unwrap();
+        }
     }
 
     /// The program under test.
