@@ -98,7 +98,7 @@ impl Case {
         let line = self.line.as_deref().unwrap_or("build .");
         // Quiet progress has no warnings; what plain progress has besides is no message.
         let progress = if self.warnings { "plain" } else { "quiet" };
-        let is_progress = |line: &&str| ["built ", "steps run ", "#", "   "].iter().any(|start| line.starts_with(start));
+        let is_progress = |line: &&str| ["built ", "steps: ", "#", "   "].iter().any(|start| line.starts_with(start));
         let mut command = project.command(line.split(' ').chain(["--progress", progress]));
         let ran = crate::harness::output_of(command.current_dir(project.context()));
         let mut said = String::new();
