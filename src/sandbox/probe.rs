@@ -10,7 +10,7 @@ pub use report::{Axis, Outcome, Report, Row};
 
 use std::{
     ffi::{OsStr, OsString},
-    fs::File,
+    fs::{File, Permissions},
     io::{Read as _, Write as _},
     os::{fd::AsFd as _, unix::fs::PermissionsExt as _},
     path::{Path, PathBuf},
@@ -21,7 +21,7 @@ use rustix::pipe::PipeFlags;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Driver, InitError, Mount, MountSource, Network, Overlay, Spec, Status, User,
+    Driver, InitError, Memory, Network, Overlay, Root, Spec, Status, Tree, User,
     driver::{self, Ids, Preset, Refusal, SnapshotWish, Snapshots},
     enter, run,
 };
@@ -139,18 +139,17 @@ fn try_step(fresh: &Fresh, driver: Driver, number: u32, network: Network) -> Res
         let said = "no program for this kind of processor is known to the probe".to_owned();
         return Ok(Outcome::Fails { said, help: None });
     };
-    let target = TreePath::parse(b"probe").map_err(|_bad| InitError::new("find", "/probe")(rustix::io::Errno::INVAL))?;
-    let program = Mount { target, what: MountSource::File { bytes, mode: 0o755, uid: 0, gid: 0 }, readonly: true };
+    let (root, _memory) = fresh.root(driver.snapshots, number, &bytes)?;
     let spec = Spec {
         driver,
         argv: vec![OsString::from("/probe")],
         env: Vec::new(),
         cwd: TreePath::root(),
         user: User { uid: 1, gid: 1, groups: Vec::new() },
-        root: super::Root::Overlay(fresh.overlay(number)?),
+        root,
         network,
         hostname: "probe".to_owned(),
-        mounts: vec![program],
+        mounts: Vec::new(),
         hosts: Vec::new(),
         resolv_conf: Vec::new(),
     };
@@ -194,14 +193,29 @@ impl Fresh {
         )
     }
 
-    fn overlay(&self, number: u32) -> Result<Overlay, InitError> {
-        let make = |name: &str| {
-            let path = self.0.join(format!("{name}{number}"));
+    /// A root with nothing but a program, which is called `probe`.
+    fn root(&self, kind: Snapshots, number: u32, program: &[u8]) -> Result<(Root, Option<Memory>), InitError> {
+        let make = |path: PathBuf| {
             std::fs::create_dir(&path).map_err(InitError::new("create", path.display()))?;
-            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).map_err(InitError::new("create", path.display()))?;
-            Ok(path)
+            std::fs::set_permissions(&path, Permissions::from_mode(0o755)).map_err(InitError::new("create", path.display()))?;
+            Ok::<_, InitError>(path)
         };
-        Ok(Overlay { lowers: vec![make("lower")?], upper: make("upper")?, work: make("work")? })
+        let named = |name: &str| self.0.join(format!("{name}{number}"));
+        let below = make(named("lower"))?;
+        let path = below.join("probe");
+        std::fs::write(&path, program).map_err(InitError::new("write", path.display()))?;
+        std::fs::set_permissions(&path, Permissions::from_mode(0o755)).map_err(InitError::new("write", path.display()))?;
+        let (place, memory) = match kind {
+            Snapshots::Overlay => (make(named("place"))?, None),
+            Snapshots::Memory => {
+                let place = make(named("place"))?;
+                let memory = Memory::mount(&place)?;
+                (place, Some(memory))
+            }
+            Snapshots::Copy => return Ok((Root::Tree(Tree { dir: below, work: make(named("work"))? }), None)),
+        };
+        let (upper, work) = (make(place.join("upper"))?, make(place.join("work"))?);
+        Ok((Root::Overlay(Overlay { lowers: vec![below], upper, work }), memory))
     }
 }
 
