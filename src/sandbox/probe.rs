@@ -75,7 +75,9 @@ pub fn probe(store: Result<&Path, Refusal>, preset: Preset, wish: SnapshotWish) 
     let driver = used.as_ref().and_then(|(ids, found)| Some(Driver::of(*ids, found.snapshots?)));
     rows.extend(used.map(|(_, found)| found.rows).unwrap_or_default());
     // What comes after a failure stays untried, and is shown as such.
-    for (axis, tried) in [(Axis::Store, WRITE), (Axis::Snapshots, "keeping what a step changes"), (Axis::Steps, "a step")] {
+    for (axis, tried) in
+        [(Axis::Store, WRITE), (Axis::Ids, "entering"), (Axis::Snapshots, "keeping what a step changes"), (Axis::Steps, "a step")]
+    {
         if !rows.iter().any(|row| row.axis == axis) {
             rows.push(Row::new(axis, tried, Outcome::NotTried));
         }

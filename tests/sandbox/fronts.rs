@@ -21,6 +21,8 @@ pub(crate) const CASES: &[(&str, fn())] = &[
     ("a_step_ends_with_its_engine", a_step_ends_with_its_engine),
     ("engine_and_step_end_with_their_front", engine_and_step_end_with_their_front),
     ("fds_reach_the_engine_in_order", fds_reach_the_engine_in_order),
+    ("an_engine_with_one_id_has_no_other", an_engine_with_one_id_has_no_other),
+    ("an_engine_with_the_hosts_ids_is_roots_alone", an_engine_with_the_hosts_ids_is_roots_alone),
     ("a_probe_finds_that_all_works", a_probe_finds_that_all_works),
     ("a_probe_says_which_store_cannot_hold_an_overlay", a_probe_says_which_store_cannot_hold_an_overlay),
 ];
@@ -74,6 +76,43 @@ fn engine_and_step_end_with_their_front() {
     front.kill().expect("a signal");
     front.wait().expect("an end");
     assert!(until(|| alive(&mark) == 0), "{} left", alive(&mark));
+}
+
+/// An engine that says where it is.
+pub(crate) fn telling_engine() -> ExitCode {
+    let entered = enter::become_engine().expect("the engine");
+    let map = std::fs::read_to_string("/proc/self/uid_map").expect("a map");
+    let map = map.split_whitespace().collect::<Vec<_>>().join(" ");
+    let mounts = std::fs::read_link("/proc/self/ns/mnt").expect("a namespace").display().to_string();
+    let root = rustix::process::geteuid().is_root();
+    let text = format!("{}; {}; {map}; {root}; {mounts}", entered.ids, entered.domain);
+    std::fs::File::from(entered.fds.into_iter().next().expect("an fd")).write_all(text.as_bytes()).expect("words");
+    ExitCode::SUCCESS
+}
+
+/// What such an engine says.
+fn told(ids: Ids) -> Result<String, enter::EnterError> {
+    let (answer, to) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).expect("a pipe");
+    let engine = enter::spawn_engine(ids, &["telling-engine".into()], &[], &[to.as_fd()])?;
+    drop(to);
+    let mut text = String::new();
+    std::fs::File::from(answer).read_to_string(&mut text).expect("words");
+    assert_eq!(engine.wait().expect("an end"), 0);
+    Ok(text)
+}
+
+fn an_engine_with_one_id_has_no_other() {
+    let own = rustix::process::geteuid().as_raw();
+    let told = told(Ids::Single).expect("an engine");
+    assert!(told.starts_with(&format!("a single id; single; 0 {own} 1; true; ")), "{told}");
+}
+
+fn an_engine_with_the_hosts_ids_is_roots_alone() {
+    let mounts = std::fs::read_link("/proc/self/ns/mnt").expect("a namespace").display().to_string();
+    match told(Ids::Host) {
+        Ok(told) => assert!(rustix::process::geteuid().is_root() && told.ends_with(&mounts), "{told}"),
+        Err(error) => assert_eq!(error.knob, Some(enter::Knob::NotRoot), "{error}"),
+    }
 }
 
 fn fds_reach_the_engine_in_order() {

@@ -27,6 +27,7 @@ fn main() -> ExitCode {
         [sandbox::probe::PROBE_ENGINE, question] => sandbox::probe::engine_main(question.as_ref()),
         ["engine", name] => engine(name),
         ["sleeping-engine", word] => fronts::sleeping_engine(word),
+        ["telling-engine"] => fronts::telling_engine(),
         ["sleeping-front", word] => fronts::sleeping_front(word),
         ["bench-engine", count] => bench::engine(count.parse().expect("a number of steps")),
         ["--probe", dir] => {
