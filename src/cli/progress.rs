@@ -8,7 +8,10 @@ use std::{
 
 use crate::{
     engine::{Event, How, StepInfo},
-    sandbox::{Driver, driver::Refusal},
+    sandbox::{
+        Driver,
+        driver::{Isolation, Refusal},
+    },
 };
 
 /// Which form.
@@ -99,7 +102,19 @@ impl<W: Write> Progress<W> {
         for refusal in refused {
             writeln!(self.to, "   not used: {}", visible(refusal.to_string().as_bytes()))?;
         }
-        Ok(())
+        self.unconfined(driver)
+    }
+
+    /// A loud word, whatever the form.
+    fn unconfined(&mut self, driver: Option<Driver>) -> io::Result<()> {
+        if driver.is_none_or(|driver| driver.isolation != Isolation::Chroot) {
+            return Ok(());
+        }
+        writeln!(
+            self.to,
+            "WARNING: steps run in a changed root directory and nothing else, which confines no hostile one: it can reach this \
+             machine's (or container's) files and processes. Build only what you trust. `lapstrake doctor` says what a real sandbox needs."
+        )
     }
 
     fn title(&self, step: usize) -> String {
@@ -165,12 +180,8 @@ impl<W: Write> Progress<W> {
                     }
                 }
             }
-            Event::Driver { .. }
-            | Event::Planned { .. }
-            | Event::Missed { .. }
-            | Event::Note { .. }
-            | Event::Transfer { .. }
-            | Event::Warning { .. } => {}
+            Event::Driver { driver, .. } => self.unconfined(*driver)?,
+            Event::Planned { .. } | Event::Missed { .. } | Event::Note { .. } | Event::Transfer { .. } | Event::Warning { .. } => {}
         }
         self.to.flush()
     }

@@ -27,3 +27,8 @@ pub(super) fn at(error: impl Into<Error>, step: &Step, part: &str, label: &str) 
 pub(super) fn refused(step: &Step, part: &str, headline: impl Into<String>, help: impl Into<String>) -> Error {
     at(Error::new(Kind::Request, headline).help(help), step, part, "asked for here")
 }
+
+/// What a step asks for and cannot have on this machine.
+pub(super) fn impossible(step: &Step, part: &str, headline: impl Into<String>, help: impl Into<String>) -> Error {
+    at(Error::new(Kind::Environment, headline).help(help), step, part, "asked for here")
+}

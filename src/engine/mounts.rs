@@ -23,7 +23,10 @@ use crate::{
     layer,
     plan::{Mount, MountKind, Origin, Run, Sharing},
     rootfs::{Draft, Placement, Selection},
-    sandbox::{self, MountSource, Overlay, Socket, driver::Snapshots},
+    sandbox::{
+        self, MountSource, Overlay, Socket,
+        driver::{Isolation, Snapshots},
+    },
     store::Lock,
     tree::{Chain, TreePath},
 };
@@ -82,6 +85,10 @@ fn refused(at: At<'_>, number: usize, headline: &str, help: &str) -> Error {
 
 /// Makes everything ready to be mounted; `scratch` is the step's own directory.
 pub(super) fn prepare(site: &Site<'_>, at: At<'_>, selected: &[Selected], scratch: &Path) -> Result<Prepared, Error> {
+    let unmounted = unmounted(site)?;
+    if unmounted {
+        selected.iter().try_for_each(|each| refuse_unmounted(at, each))?;
+    }
     let mut prepared = Prepared { held: Held { caches: lock_caches(site, selected)?, ..Held::default() }, ..Prepared::default() };
     for each in selected {
         let mount = &each.mount;
@@ -129,10 +136,35 @@ fn bind(site: &Site<'_>, each: &Selected, scratch: &Path) -> Result<MountSource,
         }
         Snapshots::Copy => {
             layer::copy_part(root.try_clone().map_err(crate::sys::PathError::new("open", &own))?, &site.trees.lowers(&layers)?, &inside)?;
+            if unmounted(site)? {
+                return Ok(MountSource::Moved(own.join(inside.as_os_path())));
+            }
             let found = crate::sys::dir::open_beneath(&root, inside.as_os_path(), rustix::fs::OFlags::PATH)?;
             Ok(MountSource::Host(found))
         }
     }
+}
+
+/// Is nothing mounted for steps?
+fn unmounted(site: &Site<'_>) -> Result<bool, Error> {
+    Ok(site.ways.needed()?.isolation == Isolation::Chroot)
+}
+
+/// What no step can have where nothing is mounted.
+fn refuse_unmounted(at: At<'_>, each: &Selected) -> Result<(), Error> {
+    let mount = &each.mount;
+    let (headline, help) = match mount.kind {
+        MountKind::Tmpfs => ("nothing can be mounted here, so there is no memory to mount: `--mount=type=tmpfs`", "leave it out"),
+        MountKind::Secret if !mount.target.is_empty() => (
+            "nothing can be mounted here, so the secret would be a file on a disk",
+            "take it as a variable: `--mount=type=secret,id=…,env=NAME`",
+        ),
+        MountKind::Cache if mount.readonly => {
+            ("nothing can be mounted here, so root could write to a read-only cache", "leave `readonly` out")
+        }
+        MountKind::Bind | MountKind::Cache | MountKind::Secret | MountKind::Ssh => return Ok(()),
+    };
+    Err(fault::impossible(at.step, &format!("mount {}", each.number), headline, help))
 }
 
 /// The layers that an origin is made of; `None`: it is a context.
@@ -212,6 +244,8 @@ fn lock_caches(site: &Site<'_>, selected: &[Selected]) -> Result<BTreeMap<String
         let held = match each.mount.sharing {
             Some(Sharing::Locked) => (name.clone(), site.store.lock(&lock, &mut waiting)?),
             Some(Sharing::Private) => first_free(site, &name)?,
+            // Without mounts a cache is in one place at a time.
+            Some(Sharing::Shared) | None if unmounted(site)? => (name.clone(), site.store.lock(&lock, &mut waiting)?),
             Some(Sharing::Shared) | None => (name.clone(), site.store.lock_shared(&lock, &mut waiting)?),
         };
         drop(caches.insert(name, held));
@@ -234,6 +268,9 @@ fn first_free(site: &Site<'_>, name: &str) -> Result<(String, Lock), Error> {
 fn cache_dir(site: &Site<'_>, each: &Selected, prepared: &Prepared) -> Result<MountSource, Error> {
     let Some((name, _)) = prepared.held.caches.get(&cache_name(each)) else { return Err(Error::new(Kind::Bug, "a cache without a lock")) };
     let dir = site.store.cache_mount(site.domain, name, |fresh| begin_cache(site, each, fresh))?;
+    if unmounted(site)? {
+        return Ok(MountSource::Lent(dir));
+    }
     Ok(MountSource::Host(crate::sys::dir::open_root(&dir)?))
 }
 
@@ -303,7 +340,8 @@ fn agent(site: &Site<'_>, each: &Selected, at: At<'_>, scratch: &Path, prepared:
     let failed = |error: Error| place(error, at, each.number);
     let own = scratch.join(format!("mount-{}", each.number));
     drop(crate::sys::dir::make_root(&own)?);
-    let socket = Socket::listen(&own, mount.mode.unwrap_or(0o600), mount.uid.unwrap_or(0), mount.gid.unwrap_or(0));
+    let (mode, uid, gid) = (mount.mode.unwrap_or(0o600), mount.uid.unwrap_or(0), mount.gid.unwrap_or(0));
+    let socket = if unmounted(site)? { Socket::listen_unmounted(&own, mode, uid, gid) } else { Socket::listen(&own, mode, uid, gid) };
     let socket = socket.map_err(|error| failed(error.into()))?;
     let (until, end) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
         .map_err(|errno| failed(Error::new(Kind::Environment, "cannot make a pipe").because(&std::io::Error::from(errno))))?;

@@ -15,9 +15,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{InitError, Memory, enter, overlay};
 
-/// The ids that can be entered with. A kind whose steps cannot be run yet is not here: `single` adds `Ids::Single`, and
-/// `copy` adds `Ids::Host`, when they are.
-const IDS: &[Ids] = &[Ids::Full];
+/// The ids that can be entered with. A kind whose steps cannot be run yet is not here: `single` adds `Ids::Single`.
+const IDS: &[Ids] = &[Ids::Full, Ids::Host];
 
 /// The ways to keep changes.
 const SNAPSHOTS: &[Snapshots] = &[Snapshots::Overlay, Snapshots::Memory, Snapshots::Copy];

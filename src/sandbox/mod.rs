@@ -12,6 +12,7 @@
 //! - `run`: the engine's side of a step; `init`: pid 1's side; `wire`: what they say to each other.
 //! - `seccomp`: the system calls that a step may make.
 //! - `overlay`: the root, and merged views; `memory`: where their changes can be if the store cannot have them. `stubs`: mountpoints that were made, and how they go again.
+//! - `scene`, `family`: where nothing can be mounted and nobody confined, what stands in for mounts and for a pid namespace.
 //! - `socket`: a socket that listens outside and is a file inside.
 //! - [`probe`]: what `doctor` tries.
 //!
@@ -20,11 +21,13 @@
 
 pub mod driver;
 pub mod enter;
+mod family;
 mod init;
 mod memory;
 mod overlay;
 pub mod probe;
 mod run;
+mod scene;
 mod seccomp;
 mod socket;
 mod stubs;
@@ -145,6 +148,11 @@ pub enum MountSource {
     },
     /// A host directory or file that the engine opened (`O_PATH`). Devices in it are none.
     Host(std::os::fd::OwnedFd),
+    /// What is at this path of the host, on the file system of the root; nobody needs it there afterwards. Where nothing can be
+    /// mounted it is moved into the root, and removed with it.
+    Moved(PathBuf),
+    /// A directory of the host, likewise, which is moved back after the step as the step left it.
+    Lent(PathBuf),
     /// What is at a path of a merged view of trees, changes to it discarded. With an empty `upper` they are kept in
     /// memory, and `work` is not used.
     Overlay(Overlay, TreePath),
@@ -207,6 +215,15 @@ impl InitError {
     pub fn help(&self) -> Option<&'static str> {
         let errno = rustix::io::Errno::from_raw_os_error(self.errno);
         match (self.step.as_str(), self.path.as_str(), errno) {
+            ("make", "a network without connections", _) => {
+                Some("it takes a network namespace, which is forbidden here; leave `--network=none` out")
+            }
+            ("create", path, rustix::io::Errno::PERM) if path.starts_with("/dev/") => {
+                Some("devices are forbidden here; in Docker: --cap-add MKNOD")
+            }
+            ("open", "/dev/null", rustix::io::Errno::ACCESS) => {
+                Some("the store's file system is mounted without devices (nodev); put --root on another one")
+            }
             ("make namespaces", _, rustix::io::Errno::NOSPC) => Some("raise the limit: sysctl -w user.max_user_namespaces=15000"),
             ("make namespaces", _, _) => {
                 Some("a seccomp profile or a security module forbids it; in Docker: --security-opt seccomp=unconfined")

@@ -3,12 +3,12 @@
 use std::{
     ffi::CString,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use rustix::{
     event::{PollFd, PollFlags},
-    fs::OFlags,
+    fs::{Mode, OFlags},
     io::Errno,
     mount::{MountAttrFlags, OpenTreeFlags},
     net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType},
@@ -17,9 +17,13 @@ use rustix::{
 };
 
 use super::{
-    Finished, InitError, MountSource, Network, Root, STEP_INIT, Spec, Status, Stream, enter,
+    Finished, InitError, MountSource, Network, Root, STEP_INIT, Spec, Status, Stream, Tree,
+    driver::Isolation,
+    enter,
+    family::Family,
     init::KEPT,
     overlay::{self, Writable},
+    scene::Scene,
     seccomp,
     stubs::{self, Stub},
     wire::{Blobs, Order, Orders, Report, Source},
@@ -32,6 +36,37 @@ use crate::sys;
 /// of the step is left, and mountpoints that were made for it are gone again, unless the step put something there.
 /// The step ends when the calling thread does, or the engine.
 pub fn run(spec: Spec, cancel: &OwnedFd, output: &mut dyn FnMut(Stream, &[u8])) -> Result<Finished, InitError> {
+    match spec.driver.isolation {
+        Isolation::Namespaces => in_namespaces(spec, cancel, output),
+        Isolation::Chroot => in_chroot(spec, cancel, output),
+    }
+}
+
+/// Where nothing can be mounted and no namespace made: in the tree itself.
+fn in_chroot(mut spec: Spec, cancel: &OwnedFd, output: &mut dyn FnMut(Stream, &[u8])) -> Result<Finished, InitError> {
+    let Root::Tree(Tree { dir, work }) = &spec.root else {
+        return Err(InitError::new("change the root to", "an overlay")(Errno::OPNOTSUPP));
+    };
+    let tree = Tree { dir: dir.clone(), work: work.clone() };
+    let scene = Scene::set(&tree, &mut spec)?;
+    let family = Family::adopt()?;
+    let root = open(&tree.dir)?;
+    let (orders, blobs, _) = orders(spec)?;
+    let step = Step::start(&orders, &blobs, &root, &[])?;
+    let watched = step.watch(cancel, output);
+    let status = step.reap(&watched);
+    // The step's first process has ended everybody, unless the step killed it.
+    family.end();
+    let stubs = scene.strike()?;
+    Ok(Finished { status: status?, stubs })
+}
+
+fn open(dir: &Path) -> Result<OwnedFd, InitError> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::open(dir, flags, Mode::empty()).map_err(InitError::new("open", dir.display()))
+}
+
+fn in_namespaces(spec: Spec, cancel: &OwnedFd, output: &mut dyn FnMut(Stream, &[u8])) -> Result<Finished, InitError> {
     let view = View::mount(&spec.root)?;
     let (orders, blobs, mounts) = orders(spec)?;
     let step = Step::start(&orders, &blobs, &view.root, &mounts)?;
@@ -100,6 +135,7 @@ fn orders(spec: Spec) -> Result<(Orders, Blobs, Vec<OwnedFd>), InitError> {
                 fds.push(take(&fd, mount.readonly).map_err(InitError::new("bind", &mount.target))?);
                 Source::Host
             }
+            MountSource::Moved(_) | MountSource::Lent(_) => return Err(InitError::new("mount", &mount.target)(Errno::OPNOTSUPP)),
             MountSource::Overlay(trees, path) => Source::Overlay { lowers: trees.lowers, upper: trees.upper, work: trees.work, path },
         };
         mounts.push(Order { target: mount.target, what, readonly: mount.readonly });
@@ -110,6 +146,7 @@ fn orders(spec: Spec) -> Result<(Orders, Blobs, Vec<OwnedFd>), InitError> {
         Root::Tree(tree) => (tree.dir, tree.work),
     };
     let orders = Orders {
+        isolation: spec.driver.isolation,
         host_root: users == "0 0 4294967295\n",
         argv: spec.argv,
         env: spec.env,
@@ -143,6 +180,7 @@ fn take(fd: &OwnedFd, readonly: bool) -> std::io::Result<OwnedFd> {
 /// A step whose pid 1 runs.
 struct Step {
     child: sys::Child,
+    isolation: Isolation,
     socket: OwnedFd,
     out: OwnedFd,
     err: OwnedFd,
@@ -171,13 +209,14 @@ impl Step {
         let fds: Vec<BorrowedFd<'_>> =
             [&orders_file, &their_out, &their_err, &theirs, &orders_file, root].into_iter().chain(mounts).map(AsFd::as_fd).collect();
         let argv = [CString::from(c"lapstrake"), CString::new(STEP_INIT).map_err(InitError::new("prepare", "step"))?];
-        let namespaces = match orders.network {
-            Network::Host => sys::Namespaces::Isolated,
-            Network::None => sys::Namespaces::IsolatedNet,
+        let namespaces = match (orders.isolation, orders.network) {
+            (Isolation::Chroot, _) => sys::Namespaces::Shared,
+            (Isolation::Namespaces, Network::Host) => sys::Namespaces::Isolated,
+            (Isolation::Namespaces, Network::None) => sys::Namespaces::IsolatedNet,
         };
         let launch = sys::Launch { program, argv: &argv, env: &[], fds: &fds, namespaces, gate: Some(3) };
         let child = launch.start().map_err(InitError::new("make namespaces", "step"))?;
-        let step = Self { child, socket, out, err };
+        let step = Self { child, isolation: orders.isolation, socket, out, err };
         step.admit().inspect_err(|_| step.kill())?;
         Ok(step)
     }
@@ -189,13 +228,25 @@ impl Step {
         if there != Ok(1) {
             return Err(InitError::new("start", "step")(there.err().unwrap_or(Errno::PIPE)));
         }
-        let (users, groups) = enter::one_to_one().map_err(InitError::new("read", "/proc/self/uid_map"))?;
-        for (name, map) in [("uid_map", users), ("gid_map", groups)] {
+        let maps = match self.isolation {
+            Isolation::Namespaces => Some(enter::one_to_one().map_err(InitError::new("read", "/proc/self/uid_map"))?),
+            Isolation::Chroot => None,
+        };
+        for (name, map) in maps.into_iter().flat_map(|(users, groups)| [("uid_map", users), ("gid_map", groups)]) {
             let path = format!("/proc/{}/{name}", self.child.pid.as_raw_nonzero());
             std::fs::write(&path, map).map_err(InitError::new("map ids", &path))?;
         }
         rustix::net::send(&self.socket, &byte, SendFlags::NOSIGNAL).map_err(InitError::new("start", "step"))?;
         self.child.started().map_err(InitError::new("start", "pid 1 of the step"))
+    }
+
+    /// Ends every process of it.
+    fn stop(&self) {
+        match self.isolation {
+            Isolation::Namespaces => rustix::process::pidfd_send_signal(&self.child.pidfd, Signal::KILL).ok(),
+            // It ends the others first, as it does when we are gone.
+            Isolation::Chroot => rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Both).ok(),
+        };
     }
 
     fn kill(&self) {
@@ -245,7 +296,7 @@ impl Step {
             }
             if stop && !watched.cancelled {
                 watched.cancelled = true;
-                rustix::process::pidfd_send_signal(&self.child.pidfd, Signal::KILL).ok();
+                self.stop();
             }
         }
     }

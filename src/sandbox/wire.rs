@@ -17,7 +17,7 @@ use rustix::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{InitError, Network, stubs::Stub};
+use super::{InitError, Network, driver::Isolation, stubs::Stub};
 use crate::tree::TreePath;
 
 /// What pid 1 finds open.
@@ -35,6 +35,7 @@ pub(super) mod fds {
 /// A [`super::Spec`] as pid 1 gets it.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Orders {
+    pub(super) isolation: Isolation,
     pub(super) argv: Vec<OsString>,
     pub(super) env: Vec<OsString>,
     pub(super) cwd: TreePath,

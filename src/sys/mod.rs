@@ -16,7 +16,7 @@ pub use clock::{coarse_now, now};
 pub use core_dumps::no_core_dumps;
 pub use error::PathError;
 pub use namespace::{
-    child_signals, leave_session_keyring, own_program, raise_loopback, set_hostname, set_mount_attributes, unshare_mounts,
+    child_signals, leave_session_keyring, own_program, raise_loopback, set_hostname, set_mount_attributes, unshare_mounts, unshare_network,
     unshare_user_and_mounts,
 };
 pub use poll::is_ready;

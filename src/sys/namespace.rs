@@ -48,6 +48,15 @@ pub fn unshare_mounts() -> io::Result<()> {
     }
 }
 
+/// Leaves for a new network namespace.
+pub fn unshare_network() -> io::Result<()> {
+    // SAFETY: a plain number; the table of fds stays shared with nobody.
+    match unsafe { libc::unshare(libc::CLONE_NEWNET) } {
+        -1 => Err(io::Error::last_os_error()),
+        _ => Ok(()),
+    }
+}
+
 /// Brings `lo` up in the network namespace of this process.
 pub fn raise_loopback() -> io::Result<()> {
     let socket = rustix::net::socket_with(

@@ -4,10 +4,12 @@
 //! It is a fresh process of this program with one thread, and has open only what [`super::wire::fds`] says. It is not
 //! dumpable: nobody in the sandbox can look at it, its fds, or the file that it runs.
 
+mod chroot;
 mod devices;
 mod kernel;
 mod mounts;
 
+pub(super) use devices::{DEVICES, LINKS};
 pub(super) use mounts::file_system;
 
 use std::{
@@ -30,6 +32,8 @@ use rustix::{
 
 use super::{
     InitError,
+    driver::Isolation,
+    family::Family,
     wire::{Orders, Report, fds},
 };
 use crate::sys;
@@ -61,7 +65,12 @@ pub(super) const KEPT: CapabilitySet = CapabilitySet::CHOWN
 pub fn init_main() -> ExitCode {
     let Ok(socket) = sys::inherited_fd(fds::SOCKET) else { return ExitCode::FAILURE };
     let end = match begin(&socket) {
-        Ok(program) => wait_for(program, &socket),
+        Ok((program, family)) => {
+            let end = wait_for(program, &socket);
+            // Of namespaces this process is the first: its end is everybody's.
+            family.iter().for_each(Family::end);
+            end
+        }
         Err(error) => Some(Report::Failed(error)),
     };
     match end.map(|report| report.send(&socket)) {
@@ -70,12 +79,15 @@ pub fn init_main() -> ExitCode {
     }
 }
 
-fn begin(socket: &OwnedFd) -> Result<Pid, InitError> {
+fn begin(socket: &OwnedFd) -> Result<(Pid, Option<Family>), InitError> {
     let inherited = |number: u16| sys::inherited_fd(number).map_err(InitError::new("start", "pid 1 of the step"));
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).map_err(InitError::new("start", "pid 1"))?;
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(InitError::new("start", "pid 1"))?;
     let (orders, blobs) = Orders::read(inherited(fds::ORDERS)?).map_err(InitError::new("read", "orders"))?;
     let root = inherited(fds::ROOT)?;
+    if orders.isolation == Isolation::Chroot {
+        return chroot::begin(socket, &orders, &root).map(|(program, family)| (program, Some(family)));
+    }
     let passed = orders.mounts.iter().filter(|mount| matches!(mount.what, super::wire::Source::Host)).count();
     let passed = (fds::FIRST_MOUNT..).take(passed).map(inherited).collect::<Result<Vec<_>, _>>()?;
     rustix::process::setsid().map_err(InitError::new("start", "pid 1"))?;
@@ -102,7 +114,7 @@ fn begin(socket: &OwnedFd) -> Result<Pid, InitError> {
     if let Err(errno) = rustix::thread::set_capabilities(None, none) {
         return Err(InitError::new("drop", "capabilities")(errno));
     }
-    started
+    started.map(|program| (program, None))
 }
 
 /// The new root becomes `/`, and the old one is no longer anywhere.
