@@ -63,7 +63,7 @@ impl Scene {
                 dir::make_dir(parent, name).map_err(of_path)?;
                 let made = dir::open_dir_name(parent, name).map_err(of_path)?;
                 if name == b"dev" {
-                    devices(&made)?
+                    devices(&made)?;
                 }
                 dir::set_mode_open(&made, if name == b"dev" { 0o755 } else { 0o555 }).map_err(of_path)
             })?;
@@ -125,10 +125,10 @@ impl Scene {
         let (name, held) = (found.path.name().to_vec(), self.placed.len().to_string());
         let before = modified(&parent).map_err(failed("look at"))?;
         rustix::fs::renameat(&parent, name.as_slice(), &self.wings, held.as_str()).map_err(failed("set aside"))?;
-        let made = make(&parent, &name);
+        let result = make(&parent, &name);
         let after = modified(&parent).map_err(failed("look at"))?;
         self.placed.push(Placed { parent, name, held, lent, before, after });
-        made
+        result
     }
 
     /// Takes everything away again, and says which stubs are gone with it.

@@ -51,10 +51,8 @@ fn restrict() -> Result<(), Errno> {
         }
         match rustix::thread::remove_capability_from_bounding_set(capability) {
             Ok(()) => {}
-            // The kernel knows no more.
-            Err(Errno::INVAL) => break,
-            // Without the right to drop it, it is there; no container that is asked for less gives more.
-            Err(Errno::PERM) => break,
+            // The kernel knows no more, or nothing can be dropped: no container gives less than that right and more than others.
+            Err(Errno::INVAL | Errno::PERM) => break,
             Err(errno) => return Err(errno),
         }
     }
