@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, path::Path};
 
-use super::{Example, Files, Finding, Options, Origin, Rule, Subject, check, rules};
+use super::{Example, Files, Finding, Options, Origin, Rule, Subject, check, rules, view::MOST};
 use crate::{
     diag::{Source, render},
     dockerfile,
@@ -114,6 +114,28 @@ fn every_rule_can_be_skipped_for_the_file_and_by_the_build_argument() {
         let all = format!("# check=skip=all\n{}", rule.example.bad);
         assert_eq!(said(rule, &all), [], "{}", rule.name);
     }
+}
+
+/// What all rules find in a text of no rule's.
+fn all(text: &str) -> Vec<(&'static str, u32)> {
+    let parsed = dockerfile::parse(text);
+    let facts = plan::survey(&parsed.dockerfile, &plan::Request::default(), &AssumedBases::default(), Wanted::All).facts;
+    let subject = Subject { text, parsed: &parsed, facts: Some(&facts), files: None };
+    check(subject, &Options::default()).into_iter().map(|finding| (finding.rule.name, finding.place.lines.0)).collect()
+}
+
+#[test]
+fn a_rule_that_finds_too_much_silences_no_other() {
+    let text = format!("FROM a\n{}USER “me”\n", "ENV a b\n".repeat(MOST + 1));
+    let found = all(&text);
+    assert_eq!(found.iter().filter(|(name, _)| *name == "LegacyKeyValueFormat").count(), MOST);
+    assert!(found.contains(&("TypographicQuotes", u32::try_from(MOST).unwrap() + 3)));
+}
+
+#[test]
+fn comments_hold_for_the_instruction_below_them_alone() {
+    let text = "FROM a\n# check=skip=SecretsUsedInArgOrEnv\nARG A_KEY B_KEY\nARG C_KEY D_KEY\n# check=skip=all\nARG E_KEY\nARG F_KEY\n";
+    assert_eq!(all(text), [4, 4, 7].map(|line| ("SecretsUsedInArgOrEnv", line)));
 }
 
 #[test]

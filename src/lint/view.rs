@@ -112,14 +112,18 @@ pub(super) struct Notes<'a> {
     rule: &'static Rule,
     options: &'a Options,
     found: &'a mut Vec<Finding>,
+    /// How many other rules have found.
+    others: usize,
+    /// Where the comments are that were read last, and what they say: there may be many, and many findings below them.
+    last: Option<(*const String, bool)>,
 }
 
 /// The most findings of one rule: a machine that writes a file wrong does so on every line.
-const MOST: usize = 5_000;
+pub(super) const MOST: usize = 5_000;
 
 impl<'a> Notes<'a> {
     pub(super) fn new(rule: &'static Rule, options: &'a Options, found: &'a mut Vec<Finding>) -> Self {
-        Self { rule, options, found }
+        Self { rule, options, others: found.len(), found, last: None }
     }
 
     /// Notes a finding, unless a `# check=skip=` among the comments above says otherwise.
@@ -129,8 +133,19 @@ impl<'a> Notes<'a> {
 
     /// As [`Notes::add`], with what to do.
     pub(super) fn advise(&mut self, comments: &[String], place: Place, detail: impl Into<String>, help: Option<&str>) {
-        if self.found.len() < MOST && self.options.allow(self.rule, comments) {
+        if self.found.len() - self.others < MOST && self.is_allowed(comments) {
             self.found.push(Finding { rule: self.rule, detail: detail.into(), place, help: help.map(str::to_owned) });
+        }
+    }
+
+    fn is_allowed(&mut self, comments: &[String]) -> bool {
+        match self.last {
+            Some((at, allowed)) if at == comments.as_ptr() => allowed,
+            _ => {
+                let allowed = self.options.allow(self.rule, comments);
+                self.last = Some((comments.as_ptr(), allowed));
+                allowed
+            }
         }
     }
 }

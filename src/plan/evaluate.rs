@@ -10,7 +10,7 @@ use super::{
     Action, Base, BaseImage, Copy, CopySource, Evaluated, Origin, Plan, Report, Request, Stage, StageId, Start, Step,
     facts::cut,
     graph::{Directed, Graph, Node, Source, not_yet},
-    lookup::{Asker, Lookup, Wanted},
+    lookup::{Asker, Lookup, Question},
     paths,
     reach::{Beginning, Prepared, Reached},
     report::Reported,
@@ -368,8 +368,9 @@ impl Evaluator<'_, '_> {
             },
             Source::Name(name) => {
                 let span = command.span(span);
-                let wanted = Wanted { name, platform: None, span, asker, stages: self.evaluation.graph.stage_names() };
-                match self.lookup.find(&wanted) {
+                let graph = self.evaluation.graph;
+                let question = Question { name, platform: None, span, asker, stages: &|| graph.stage_names() };
+                match self.lookup.find(&question) {
                     Ok(base) => Some(origin_of(base)),
                     Err(blamed) => {
                         let (diagnostic, kind) = *blamed;

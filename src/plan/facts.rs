@@ -5,7 +5,7 @@
 //!
 //! Source: BuildKit `dockerfile2llb/convert.go: toDispatchState`, `validations.go`, `util/suggest`.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::sync::Arc;
 
 use super::{Plan, Unresolved};
 use crate::{
@@ -139,14 +139,21 @@ const MOST_SUGGESTIONS: usize = 200;
 impl Facts {
     /// The instruction being evaluated uses variables that are not set; `known` gives the names that are, in order.
     pub(super) fn undefined(&mut self, names: Vec<String>, known: impl FnOnce() -> Vec<String>) {
-        if names.is_empty() || self.undefined >= MOST_UNDEFINED || self.commands.is_empty() {
-            return;
-        }
-        let known = if self.undefined < MOST_SUGGESTIONS { known() } else { Vec::new() };
-        self.undefined += names.len();
+        let undefined = self.not_set(names, known);
         if let Some(command) = self.commands.last_mut() {
-            command.undefined.extend(names.into_iter().map(|name| Undefined { meant: nearest(&name, &known), name }));
+            command.undefined.extend(undefined);
         }
+    }
+
+    /// As many names as may still be noted, the first of all with what was probably meant: to look for that costs as much as
+    /// there are names that are `known`.
+    pub(super) fn not_set(&mut self, mut names: Vec<String>, known: impl FnOnce() -> Vec<String>) -> Vec<Undefined> {
+        names.truncate(MOST_UNDEFINED.saturating_sub(self.undefined));
+        let looked_for = MOST_SUGGESTIONS.saturating_sub(self.undefined).min(names.len());
+        let known = if looked_for > 0 { known() } else { Vec::new() };
+        self.undefined += names.len();
+        let meant = |(at, name): (usize, String)| Undefined { meant: if at < looked_for { nearest(&name, &known) } else { None }, name };
+        names.into_iter().enumerate().map(meant).collect()
     }
 
     /// The ARG being evaluated gives a name its value.
@@ -167,13 +174,6 @@ impl Facts {
 /// As much of a value as is kept.
 pub(super) fn cut(value: &str) -> String {
     value.get(..value.floor_char_boundary(LONGEST)).unwrap_or_default().to_owned()
-}
-
-/// Names of a FROM line that nothing declares.
-pub(super) fn undeclared(expanded: &[&Expanded], known: &[String]) -> Vec<Undefined> {
-    let declared: BTreeSet<&str> = known.iter().map(String::as_str).collect();
-    let names = expanded.iter().flat_map(|one| &one.unset).filter(|name| !declared.contains(name.as_str()));
-    names.map(|name| Undefined { name: name.clone(), meant: nearest(name, known) }).collect()
 }
 
 /// The first of the nearest names that differ in one or two letters.

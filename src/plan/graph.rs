@@ -5,7 +5,7 @@
 use std::{borrow::Cow, collections::BTreeMap};
 
 use super::{
-    FromFacts, PlatformFacts, Report, Request, facts,
+    FromFacts, PlatformFacts, Report, Request,
     lookup::{SCRATCH, context_name},
     reach::Reached,
     scope::{Globals, Scope, cannot_expand},
@@ -364,16 +364,18 @@ fn note_from(stage: usize, ast: &dockerfile::Stage, escape: Escape, globals: &Gl
     let Ok(base) = expand(&ast.base) else { return };
     // A base that is blank is BuildKit's error before it comes to the platform.
     let platform = ast.platform.as_ref().filter(|_| !base.text.is_empty()).and_then(|word| expand(word).ok());
-    let known = globals.names();
-    let used: Vec<&Expanded> = std::iter::once(&base).chain(&platform).collect();
-    let undeclared = facts::undeclared(&used, &known);
-    let used = used.into_iter().flat_map(|expanded| expanded.used.iter().cloned()).collect();
+    let both = || std::iter::once(&base).chain(&platform);
+    let unset = both().flat_map(|expanded| &expanded.unset).filter(|name| !globals.declared.contains(*name)).cloned().collect();
+    let used = both().flat_map(|expanded| expanded.used.iter().cloned()).collect();
     let platform = platform.map(|expanded| PlatformFacts {
         platform: expanded.text.parse().ok(),
         is_target: globals.scope.value("TARGETPLATFORM") == Some(expanded.text.as_str()),
         expanded,
     });
-    report.note(|facts| facts.froms.push(FromFacts { stage, used, undeclared, platform }));
+    report.note(|facts| {
+        let undeclared = facts.not_set(unset, || globals.names());
+        facts.froms.push(FromFacts { stage, used, undeclared, platform });
+    });
 }
 
 fn blank(word: &Word, expanded: &Expanded, globals: &Globals) -> Diagnostic {

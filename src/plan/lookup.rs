@@ -33,7 +33,7 @@ pub(super) enum Asker {
 }
 
 /// A question.
-pub(super) struct Wanted<'a> {
+pub(super) struct Question<'a> {
     /// The name, expanded.
     pub(super) name: &'a str,
     /// `--platform` of FROM.
@@ -42,8 +42,8 @@ pub(super) struct Wanted<'a> {
     pub(super) span: Span,
     /// Who asks.
     pub(super) asker: Asker,
-    /// Names of stages that could have been meant.
-    pub(super) stages: Vec<&'a str>,
+    /// Names of stages that could have been meant: asked for only when there is no such base, because there may be many.
+    pub(super) stages: &'a dyn Fn() -> Vec<&'a str>,
 }
 
 /// What to say, and whose fault it is.
@@ -61,53 +61,53 @@ impl<'a> Lookup<'a> {
     }
 
     /// What the name stands for, or what to say and whose fault it is.
-    pub(super) fn find(&mut self, wanted: &Wanted<'_>) -> Result<Base, Blamed> {
-        let name = context_name(self.request, wanted.name).unwrap_or(wanted.name);
-        let platform = wanted.platform.unwrap_or(&self.platform).clone();
+    pub(super) fn find(&mut self, question: &Question<'_>) -> Result<Base, Blamed> {
+        let name = context_name(self.request, question.name).unwrap_or(question.name);
+        let platform = question.platform.unwrap_or(&self.platform).clone();
         let bases = self.bases;
         let key = (name.to_owned(), platform);
         let answer = self.known.entry(key).or_insert_with_key(|(name, platform)| bases.base(name, platform));
         match answer.clone() {
             Ok(Some(base)) => Ok(base),
             Ok(None) => {
-                let note = (wanted.asker != Asker::From).then(|| format!("there is no image `{}` either", wanted.name));
-                Err(Box::new((self.missing(wanted, note), Kind::Request)))
+                let note = (question.asker != Asker::From).then(|| format!("there is no image `{}` either", question.name));
+                Err(Box::new((self.missing(question, note), Kind::Request)))
             }
-            Err(error) => Err(Box::new(self.failed(wanted, &error))),
+            Err(error) => Err(Box::new(self.failed(question, &error))),
         }
     }
 
     /// The look-up itself failed. When a stage has nearly that name, that is the likelier fault, and the file's.
-    fn failed(&self, wanted: &Wanted<'_>, error: &BaseError) -> (Diagnostic, Kind) {
-        if matches!(error.kind, Kind::Request | Kind::Remote) && self.meant(wanted).is_some() {
-            return (self.missing(wanted, Some(error.message.clone())), Kind::Request);
+    fn failed(&self, question: &Question<'_>, error: &BaseError) -> (Diagnostic, Kind) {
+        if matches!(error.kind, Kind::Request | Kind::Remote) && self.meant(question).is_some() {
+            return (self.missing(question, Some(error.message.clone())), Kind::Request);
         }
-        let mut diagnostic = Diagnostic::error(error.message.clone(), wanted.span).label("needed here");
+        let mut diagnostic = Diagnostic::error(error.message.clone(), question.span).label("needed here");
         diagnostic.help.clone_from(&error.help);
         (diagnostic, error.kind)
     }
 
-    fn missing(&self, wanted: &Wanted<'_>, note: Option<String>) -> Diagnostic {
-        let headline = match wanted.asker {
-            Asker::From => format!("no image, stage or named context is called `{}`", wanted.name),
-            Asker::Copy | Asker::Mount => format!("no stage or named context is called `{}`", wanted.name),
+    fn missing(&self, question: &Question<'_>, note: Option<String>) -> Diagnostic {
+        let headline = match question.asker {
+            Asker::From => format!("no image, stage or named context is called `{}`", question.name),
+            Asker::Copy | Asker::Mount => format!("no stage or named context is called `{}`", question.name),
         };
-        let mut diagnostic = Diagnostic::error(headline, wanted.span).label("not found");
+        let mut diagnostic = Diagnostic::error(headline, question.span).label("not found");
         diagnostic.notes.extend(note);
-        if wanted.asker == Asker::Mount && wanted.name.bytes().all(|byte| byte.is_ascii_digit()) {
+        if question.asker == Asker::Mount && question.name.bytes().all(|byte| byte.is_ascii_digit()) {
             return diagnostic.help("a mount takes its stage by name: give the stage one with AS");
         }
-        match self.meant(wanted) {
+        match self.meant(question) {
             Some(meant) => diagnostic.help(format!("did you mean `{meant}`?")),
             None => diagnostic,
         }
     }
 
     /// The stage or context with nearly that name.
-    fn meant(&self, wanted: &Wanted<'_>) -> Option<String> {
+    fn meant(&self, question: &Question<'_>) -> Option<String> {
         let contexts = self.request.contexts.iter().map(String::as_str);
-        let candidates = wanted.stages.iter().copied().chain(contexts).filter(|name| *name != wanted.name);
-        closest(wanted.name, candidates).map(str::to_owned)
+        let candidates = (question.stages)().into_iter().chain(contexts).filter(|name| *name != question.name);
+        closest(question.name, candidates).map(str::to_owned)
     }
 }
 

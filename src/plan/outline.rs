@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{Action, Facts, MountKind, Plan};
 use crate::{
     diag::Span,
-    dockerfile::{Command, Dockerfile, Docs, Instruction},
+    dockerfile::{ArgDeclaration, Command, Dockerfile, Docs, Instruction},
 };
 
 /// First and last physical line.
@@ -92,16 +92,13 @@ fn args(file: &Dockerfile, facts: &Facts, plan: &Plan) -> Vec<OutlineArg> {
     let froms = facts.froms.iter().filter(|from| is_needed(from.stage));
     used.extend(froms.flat_map(|from| &from.used).map(String::as_str));
     let globals: BTreeMap<&str, &super::Argument> = facts.globals.iter().map(|global| (global.name.as_str(), global)).collect();
+    let declared = declared(file);
     let mut open: Vec<&str> = used.into_iter().collect();
     let mut seen = BTreeSet::new();
     while let Some(name) = open.pop() {
         let Some(global) = globals.get(name).filter(|_| seen.insert(name)) else { continue };
         open.extend(global.uses.iter().map(String::as_str));
-        let declared = file.meta_args.iter().rev().find_map(|instruction| {
-            let Command::Arg(declarations) = &instruction.command else { return None };
-            declarations.iter().find(|declaration| declaration.key.text == name).map(|declaration| (declaration, instruction.lines))
-        });
-        if let Some((declaration, lines)) = declared {
+        if let Some(&(declaration, lines)) = declared.get(name) {
             let name = declaration.key.text.clone();
             let arg = OutlineArg { name, value: global.value.clone(), description: declaration.doc.clone(), lines };
             found.entry(&declaration.key.text).or_insert(arg);
@@ -112,11 +109,27 @@ fn args(file: &Dockerfile, facts: &Facts, plan: &Plan) -> Vec<OutlineArg> {
     args
 }
 
+/// Where each global argument is declared: by the last ARG that names it.
+fn declared(file: &Dockerfile) -> BTreeMap<&str, (&ArgDeclaration, Lines)> {
+    let mut declared = BTreeMap::new();
+    for instruction in &file.meta_args {
+        if let Command::Arg(declarations) = &instruction.command {
+            // Of two in one ARG the first.
+            let each = declarations.iter().rev().map(|declaration| (declaration.key.text.as_str(), (declaration, instruction.lines)));
+            declared.extend(each);
+        }
+    }
+    declared
+}
+
 fn mounts(file: &Dockerfile, plan: &Plan, outline: &mut Outline) {
     let instructions = by_start(file);
+    let mut seen = BTreeSet::new();
     for step in plan.stages.iter().flat_map(|stage| &stage.steps) {
         let Action::Run(run) = &step.action else { continue };
         let comments = instructions.get(&step.span.start).map(|instruction| instruction.comments.as_slice()).unwrap_or_default();
+        let docs = Docs::of(comments);
+        let lines = lines_at(file, &instructions, step.span);
         for mount in &run.mounts {
             let list = match mount.kind {
                 MountKind::Secret => &mut outline.secrets,
@@ -124,13 +137,8 @@ fn mounts(file: &Dockerfile, plan: &Plan, outline: &mut Outline) {
                 MountKind::Cache => &mut outline.caches,
                 MountKind::Bind | MountKind::Tmpfs => continue,
             };
-            if list.iter().all(|known| known.id != mount.id) {
-                list.push(OutlineMount {
-                    id: mount.id.clone(),
-                    required: mount.required,
-                    description: Docs::of(comments).find(&mount.id),
-                    lines: lines_at(file, &instructions, step.span),
-                });
+            if seen.insert((mount.kind, &mount.id)) {
+                list.push(OutlineMount { id: mount.id.clone(), required: mount.required, description: docs.find(&mount.id), lines });
             }
         }
     }

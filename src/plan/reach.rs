@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, ops::RangeInclusive};
 use super::{
     Base, OtherPlatform, Report,
     graph::{Directed, From, Graph, Node, Source},
-    lookup::{Asker, Lookup, Wanted},
+    lookup::{Asker, Lookup, Question},
     onbuild,
     report::Reported,
 };
@@ -79,15 +79,10 @@ fn prepare<'a>(graph: &Graph<'a>, index: usize, lookup: &mut Lookup<'_>, report:
             None => Beginning::Stage(*base),
         },
         From::Name(name) => {
-            let stages = graph.nodes.iter().take(index).filter_map(|node| node.ast.name.as_ref());
-            let wanted = Wanted {
-                name,
-                platform: node.platform.as_ref(),
-                span: node.ast.base.span,
-                asker: Asker::From,
-                stages: stages.map(|name| name.text.as_str()).collect(),
-            };
-            let base = find(lookup, &wanted, report);
+            let earlier = || graph.nodes.iter().take(index).filter_map(|node| Some(node.ast.name.as_ref()?.text.as_str())).collect();
+            let (platform, span) = (node.platform.as_ref(), node.ast.base.span);
+            let question = Question { name, platform, span, asker: Asker::From, stages: &earlier };
+            let base = find(lookup, &question, report);
             note_platform(&base, node, lookup, report);
             begin(base, Beginning::Base)
         }
@@ -116,8 +111,8 @@ fn note_platform(base: &Result<Base, Reported>, node: &Node<'_>, lookup: &Lookup
     report.note(|facts| facts.other_platforms.push(other));
 }
 
-fn find(lookup: &mut Lookup<'_>, wanted: &Wanted<'_>, report: &mut Report) -> Result<Base, Reported> {
-    lookup.find(wanted).map_err(|blamed| {
+fn find(lookup: &mut Lookup<'_>, question: &Question<'_>, report: &mut Report) -> Result<Base, Reported> {
+    lookup.find(question).map_err(|blamed| {
         let (diagnostic, kind) = *blamed;
         report.blame(diagnostic, kind);
         Reported
@@ -133,6 +128,6 @@ fn replacement(graph: &Graph<'_>, index: usize, lookup: &mut Lookup<'_>, report:
     let node = graph.nodes.get(index)?;
     let name = node.context?;
     let span = node.ast.name.as_ref().map_or(node.ast.span, |name| name.span);
-    let wanted = Wanted { name, platform: node.platform.as_ref(), span, asker: Asker::From, stages: Vec::new() };
-    Some(find(lookup, &wanted, report))
+    let question = Question { name, platform: node.platform.as_ref(), span, asker: Asker::From, stages: &Vec::new };
+    Some(find(lookup, &question, report))
 }

@@ -35,24 +35,36 @@ struct Variable {
     setter: Setter,
 }
 
+impl Variable {
+    fn bytes(&self, name: &str) -> usize {
+        name.len() + self.value.len() + 64
+    }
+}
+
 /// The variables that hold at one place.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Scope {
     variables: BTreeMap<String, Variable>,
     next: u64,
+    /// Of all names and values: it is asked for at every ARG.
+    bytes: usize,
 }
 
 impl Scope {
     /// Sets a variable; it is the last in order now.
     pub(super) fn set(&mut self, name: &str, value: impl Into<String>, setter: Setter) {
+        self.unset(name);
         let variable = Variable { order: self.next, value: value.into(), setter };
         self.next += 1;
+        self.bytes += variable.bytes(name);
         self.variables.insert(name.to_owned(), variable);
     }
 
     /// It is as if it had never been set.
     pub(super) fn unset(&mut self, name: &str) {
-        drop(self.variables.remove(name));
+        if let Some(gone) = self.variables.remove(name) {
+            self.bytes -= gone.bytes(name);
+        }
     }
 
     /// The value of a variable, if it is set.
@@ -69,7 +81,7 @@ impl Scope {
 
     /// About how much memory it takes.
     pub(super) fn bytes(&self) -> usize {
-        self.variables.iter().map(|(name, variable)| name.len() + variable.value.len() + 64).sum()
+        self.bytes
     }
 
     /// The names that are set.

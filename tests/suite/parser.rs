@@ -162,11 +162,12 @@ fn clock() -> Duration {
     Duration::try_from(rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime)).unwrap()
 }
 
+/// Reads it, gives it its meaning and asks all rules.
 fn timed(name: &str, text: &str) {
     let start = clock();
     let parsed = parse(text);
-    let json = dockerfile::json::to_json(&parsed);
-    assert!(json.is_object());
+    let mut json = dockerfile::json::to_json(&parsed);
+    lapstrake::lint::describe(text, &parsed, json.as_object_mut().unwrap());
     let taken = clock().saturating_sub(start);
     println!("{name}: {taken:?}");
     assert!(taken < Duration::from_secs(10), "{name} took {taken:?}");
@@ -188,6 +189,19 @@ fn hostile_files_cost_no_more_than_their_size() {
     timed("continuations", &format!("FROM a\nRUN {}\n", many("a \\\n", 300_000)));
     timed("blank lines", &many("RUN a \\\n\n\n", 50_000));
     timed("stray heredocs", &many("CMD <<A\nfoo\n", 50_000));
+}
+
+#[test]
+fn what_stands_beside_much_else_costs_no_product_of_both() {
+    let many = |count: usize, piece: &dyn Fn(usize) -> String| (0..count).map(piece).collect::<String>();
+    let globals = many(20_000, &|number| format!("ARG a{number}=1\n"));
+    timed("stages and global ARGs", &format!("{globals}{}", "FROM a\n".repeat(20_000)));
+    timed("unset names in FROM", &format!("{globals}{}", "FROM a$unset\n".repeat(20_000)));
+    timed("unset names in one word", &format!("FROM a\n{globals}USER {}\n", many(8_000, &|number| format!("$u{number}"))));
+    let comments = "#a\n".repeat(100_000);
+    let skip = "# check=skip=SecretsUsedInArgOrEnv\n";
+    timed("rules below comments", &format!("FROM a\n{comments}{skip}ARG {}\n", many(4_000, &|number| format!("key_{number} "))));
+    timed("blanks in names below comments", &format!("FROM a\n{comments}ARG {}\n", many(4_000, &|number| format!("\"k {number}\" "))));
 }
 
 #[test]

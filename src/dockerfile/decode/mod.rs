@@ -199,6 +199,9 @@ pub struct Docs<'a> {
     named: BTreeMap<&'a str, &'a str>,
 }
 
+/// Among how many lines a name with a blank in it is looked for: nobody writes more, and each name costs as much.
+const MOST_LINES: usize = 100;
+
 impl<'a> Docs<'a> {
     /// Of the lines without their `# `.
     pub fn of(lines: &'a [String]) -> Self {
@@ -212,7 +215,7 @@ impl<'a> Docs<'a> {
     /// The doc comment for `name`: the rest of the first comment line that begins with it and one blank.
     pub fn find(&self, name: &str) -> Option<String> {
         let rest = if name.contains(' ') {
-            self.lines.iter().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?
+            self.lines.iter().take(MOST_LINES).find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?
         } else {
             self.named.get(name).copied().filter(|_| !name.is_empty())?
         };
