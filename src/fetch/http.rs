@@ -307,7 +307,7 @@ impl<'a> Client<'a> {
             Some(other) => return Err(self.hostile(&format!("the content encoding `{}`", harmless(other))).into()),
         };
         let length: Option<u64> = text(answer.headers(), &header::CONTENT_LENGTH).and_then(|length| length.parse().ok());
-        let total = length.filter(|_| !packed).map(|length| writer.size() + length);
+        let total = length.filter(|_| !packed).map(|length| writer.size().saturating_add(length));
         let body = answer.into_body().into_reader();
         let mut body: Box<dyn Read> = if packed { Box::new(flate2::read::MultiGzDecoder::new(body)) } else { Box::new(body) };
         let mut buffer = vec![0; BUFFER];

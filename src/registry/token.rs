@@ -20,7 +20,7 @@ use super::{
     error::Error,
     options::Credentials,
 };
-use crate::http::{self, Answer, Content, Pace, Request, Url};
+use crate::http::{Answer, Content, Pace, Request, Url, basic};
 
 /// What a request is about to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -169,10 +169,6 @@ impl Endpoint {
         let detail = if detail.is_empty() { String::new() } else { format!(": {detail}") };
         Error::Unauthorized { registry: self.registry.clone(), what: what.to_owned(), detail }
     }
-}
-
-fn basic(username: &str, password: &str) -> String {
-    http::basic(username, password)
 }
 
 #[cfg(test)]

@@ -86,7 +86,22 @@ impl GitAddress {
 
     /// Of the URL of a submodule: any that git itself takes for one of our protocols, without a query or a fragment.
     pub fn of_repository(url: &str) -> Option<Self> {
-        let plain = |url: String, transport| Self {
+        if url.bytes().any(|byte| byte.is_ascii_control()) {
+            return None;
+        }
+        if let Some((scheme, rest)) = url.split_once("://") {
+            let transport = transport(&scheme.to_ascii_lowercase())?;
+            return Some(Self::plain(format!("{}://{rest}", transport.word()), transport));
+        }
+        // `ext::…` and its like are git's helpers, and may run anything.
+        let (host, path) = url.split_once(':')?;
+        let ssh = !host.is_empty() && !host.contains('/') && !path.is_empty() && !path.starts_with(':');
+        ssh.then(|| Self::plain(url.to_owned(), Transport::Ssh))
+    }
+
+    /// All of it, as it is by default.
+    fn plain(url: String, transport: Transport) -> Self {
+        Self {
             url,
             transport,
             reference: None,
@@ -96,18 +111,7 @@ impl GitAddress {
             submodules: true,
             times: Times::default(),
             fetch_by_commit: false,
-        };
-        if url.bytes().any(|byte| byte.is_ascii_control()) {
-            return None;
         }
-        if let Some((scheme, rest)) = url.split_once("://") {
-            let transport = transport(&scheme.to_ascii_lowercase())?;
-            return Some(plain(format!("{}://{rest}", transport.word()), transport));
-        }
-        // `ext::…` and its like are git's helpers, and may run anything.
-        let (host, path) = url.split_once(':')?;
-        let ssh = !host.is_empty() && !host.contains('/') && !path.is_empty() && !path.starts_with(':');
-        ssh.then(|| plain(url.to_owned(), Transport::Ssh))
     }
 
     /// `github.com/owner/name…`, without its scheme.
@@ -233,17 +237,7 @@ impl Parts {
     fn read(self) -> Result<GitAddress, BadAddress> {
         let (reference, subdir) = self.fragment.split_once(':').unwrap_or((&self.fragment, ""));
         let present = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
-        let mut address = GitAddress {
-            url: self.url,
-            transport: self.transport,
-            reference: None,
-            subdir: present(subdir.trim_matches('/')),
-            checksum: None,
-            keep_git_dir: None,
-            submodules: true,
-            times: Times::default(),
-            fetch_by_commit: false,
-        };
+        let mut address = GitAddress { subdir: present(subdir.trim_matches('/')), ..GitAddress::plain(self.url, self.transport) };
         let mut refs = Vec::from_iter(present(reference));
         let mut seen: Vec<String> = Vec::new();
         for (key, value) in pairs(&self.query) {

@@ -43,9 +43,13 @@ pub(super) fn links(places: Vec<(Vec<u8>, String)>, settings: &[u8], address: &G
         let _first: &mut Vec<u8> =
             named.entry(name.to_vec()).or_default().entry(word).or_insert_with(|| value.get(1..).unwrap_or_default().to_vec());
     }
+    let mut modules = BTreeMap::new();
+    for (path, module) in named.values().filter_map(|module| Some((module.get("path")?, module))) {
+        let _first: &mut &BTreeMap<String, Vec<u8>> = modules.entry(path).or_insert(module);
+    }
     let mut links = Vec::new();
     for (path, commit) in places {
-        let module = named.values().find(|module| module.get("path").is_some_and(|at| *at == path));
+        let module = modules.get(&path).copied();
         if module.and_then(|module| module.get("update")).is_some_and(|update| update == b"none") {
             continue;
         }
