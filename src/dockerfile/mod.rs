@@ -31,6 +31,7 @@ pub use heredoc::without_tabs;
 pub use lines::comment_after_escape;
 pub use mount::{MountError, expand_mount, mount_from, parse_mount, read_mount};
 pub use node::Phase;
+pub use values::boolean;
 
 /// What a text was read as.
 #[derive(Debug, Clone, PartialEq)]

@@ -4,10 +4,10 @@
 
 use std::collections::BTreeSet;
 
-use super::{Origin, Rule};
+use super::Rule;
 use crate::{
     diag::Span,
-    dockerfile::{check_comment, check_directive},
+    dockerfile::{boolean, check_comment, check_directive},
 };
 
 /// Which rules hold.
@@ -58,7 +58,7 @@ impl Options {
             match key.trim() {
                 "skip" => options.skip = Names::parse(value),
                 "experimental" => options.experimental = Names::parse(value),
-                "error" => options.error = truth(value.trim()).ok_or_else(|| format!("failed to parse check option {part:?}"))?,
+                "error" => options.error = boolean(value.trim()).ok_or_else(|| format!("failed to parse check option {part:?}"))?,
                 other => return Err(format!("invalid check option {other:?}")),
             }
         }
@@ -73,7 +73,6 @@ impl Options {
             return each().any(|options| options.experimental.hold(rule.name));
         }
         // `skip=all` was written with BuildKit's rules in mind, and means ours as well.
-        debug_assert!(rule.origin != Origin::Own || !rule.experimental);
         !each().any(|options| options.skip.hold(rule.name))
     }
 }
@@ -88,14 +87,5 @@ impl Names {
 
     fn hold(&self, name: &str) -> bool {
         self.all || self.named.contains(name)
-    }
-}
-
-/// Go's `strconv.ParseBool`.
-fn truth(text: &str) -> Option<bool> {
-    match text {
-        "1" | "t" | "T" | "TRUE" | "true" | "True" => Some(true),
-        "0" | "f" | "F" | "FALSE" | "false" | "False" => Some(false),
-        _ => None,
     }
 }

@@ -248,7 +248,7 @@ impl Evaluator<'_, '_> {
         let Some(path) = self.expand(command, word) else { return };
         if path.contains('\0') {
             let error = command.error("a directory's name cannot hold a NUL byte", word.span);
-            return self.error(error.label("its value holds one"));
+            return self.error(error.label("its value holds one").help("look for it in the values of `--build-arg` and ENV"));
         }
         self.note_values([path.as_str()]);
         self.current.own.has_workdir = true;

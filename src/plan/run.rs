@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     diag::{Diagnostic, closest},
-    dockerfile::{self, CommandLine, Heredoc, Mode, MountKind, Word, expand_words, read_mount},
+    dockerfile::{self, CommandLine, Heredoc, Mode, MountKind, Word, boolean, expand_words, read_mount},
 };
 
 /// Where the files of heredocs appear.
@@ -229,11 +229,7 @@ fn device(text: &str) -> Result<Device, String> {
         match field.split_once('=') {
             None if field.eq_ignore_ascii_case("required") => required = true,
             Some((key, value)) if key.eq_ignore_ascii_case("required") => {
-                required = match value {
-                    "1" | "t" | "T" | "true" | "TRUE" | "True" => true,
-                    "0" | "f" | "F" | "false" | "FALSE" | "False" => false,
-                    _ => return Err(format!("`required` is true or false, not `{value}`")),
-                };
+                required = boolean(value).ok_or_else(|| format!("`required` is true or false, not `{value}`"))?;
             }
             Some((key, value)) if key.eq_ignore_ascii_case("name") && name.is_none() => name = Some(value),
             _ if name.is_none() => name = Some(field),

@@ -3,7 +3,10 @@
 //! Source: docs/reference.md (BuildKit built-in build args); BuildKit `frontend/dockerui/config.go`.
 
 use super::{Report, Request};
-use crate::diag::{Diagnostic, Span};
+use crate::{
+    diag::{Diagnostic, Span},
+    dockerfile::boolean,
+};
 
 const HOSTNAME: &str = "BUILDKIT_SANDBOX_HOSTNAME";
 const INLINE_CACHE: &str = "BUILDKIT_INLINE_CACHE";
@@ -32,7 +35,7 @@ const LONGEST_HOSTNAME: usize = 64;
 impl Request {
     /// Is the `.git` of a context that is a repository kept? `None`: nobody says.
     pub fn keeps_git_dir(&self) -> Option<bool> {
-        self.build_args.get(KEEP_GIT_DIR).and_then(|text| truth(text))
+        self.build_args.get(KEEP_GIT_DIR).and_then(|text| boolean(text))
     }
 
     /// Is a `SOURCE_DATE_EPOCH` asked for on the command line? The files of a repository are then as old as its commit.
@@ -60,7 +63,7 @@ pub(super) fn check(request: &Request, report: &mut Report) {
         (KEEP_GIT_DIR, ""),
     ] {
         let Some(text) = said(name) else { continue };
-        match truth(text) {
+        match boolean(text) {
             Some(true) if !told.is_empty() => warn(report, told, format!("`{name}` asks for it")),
             Some(_) => {}
             None => warn(report, &format!("`{text}` is neither true nor false"), format!("`{name}` is as if it had not been given")),
@@ -73,13 +76,4 @@ pub(super) fn check(request: &Request, report: &mut Report) {
 
 fn warn(report: &mut Report, headline: &str, note: String) {
     report.warning(Diagnostic { labels: Vec::new(), ..Diagnostic::warning(headline.to_owned(), Span::default()) }.note(note));
-}
-
-/// As Go's `strconv.ParseBool`.
-fn truth(text: &str) -> Option<bool> {
-    match text {
-        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
-        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
-        _ => None,
-    }
 }

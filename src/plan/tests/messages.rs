@@ -135,7 +135,12 @@ fn no_variable_has_a_nul_byte_in_its_name() {
 #[test]
 fn no_directory_has_a_nul_byte_in_its_name() {
     let told = messages("FROM busybox\nWORKDIR a\0b\n", &amd64(), &Shelf::new());
-    assert_eq!(told, ["a directory's name cannot hold a NUL byte | \"a\\0b\" its value holds one"]);
+    assert_eq!(
+        told,
+        [
+            "a directory's name cannot hold a NUL byte | \"a\\0b\" its value holds one | help: look for it in the values of `--build-arg` and ENV"
+        ]
+    );
 }
 
 #[test]
