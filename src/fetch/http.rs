@@ -51,7 +51,7 @@ pub struct Download {
 impl Download {
     /// The blob, for [`Store::open_blob`].
     pub fn blob(&self) -> Descriptor {
-        Descriptor::new("application/octet-stream", self.digest, self.size)
+        blob(self.digest, self.size)
     }
 
     /// Writes it as a file of its name into a directory: mode 0600, the time the server gave, or 1970.
@@ -67,6 +67,10 @@ impl Download {
         dir::set_times_open(&file, self.last_modified.unwrap_or(0))?;
         Ok(())
     }
+}
+
+fn blob(digest: Digest, size: u64) -> Descriptor {
+    Descriptor::new("application/octet-stream", digest, size)
 }
 
 /// What is remembered of a URL.
@@ -95,8 +99,7 @@ impl Known {
         let known: Option<Self> = record.and_then(|bytes| serde_json::from_slice(&bytes).ok());
         let Some(known) = known else { return Ok(None) };
         // Read to its end: the store removes what is damaged, and then it is fetched anew.
-        let blob = store.open_blob(&Descriptor::new("application/octet-stream", known.digest, known.size));
-        Ok(blob.ok().flatten().is_some_and(|blob| blob.finish().is_ok()).then_some(known))
+        Ok(store.has_whole_blob(&blob(known.digest, known.size)).then_some(known))
     }
 
     fn of(digest: Digest, size: u64, headers: &HeaderMap) -> Self {

@@ -163,10 +163,7 @@ impl Work<'_> {
 /// Reads every layer: the store removes what is not what it should be.
 fn remove_damaged(store: &Store, images: &[(Platform, Image)]) {
     for layer in images.iter().flat_map(|(_, image)| &image.layers) {
-        if let Ok(Some(reader)) = store.open_blob(layer) {
-            // A damaged one is gone with this.
-            let _damaged = reader.finish();
-        }
+        let _whole: bool = store.has_whole_blob(layer);
     }
 }
 

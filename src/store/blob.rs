@@ -68,6 +68,11 @@ impl Store {
         Ok(Some(BlobReader { file, path, digest: descriptor.digest, left: descriptor.size, hasher }))
     }
 
+    /// Is it there and whole? It is read to its end, and is gone after that if it is damaged.
+    pub fn has_whole_blob(&self, descriptor: &Descriptor) -> bool {
+        self.open_blob(descriptor).ok().flatten().is_some_and(|blob| blob.finish().is_ok())
+    }
+
     /// Is it there with that size? Does not read it.
     pub fn has_blob(&self, digest: &Digest, size: u64) -> bool {
         fs::symlink_metadata(self.blob_path(digest)).is_ok_and(|found| found.is_file() && found.len() == size)
