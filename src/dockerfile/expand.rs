@@ -47,28 +47,19 @@ impl ExpandError {
 }
 
 const NOT_CLOSED: &str = "syntax error: missing '}'";
+/// What to do about it.
+const CLOSE: &str = "close it with `}`";
 
 /// What may follow a name in braces.
 const OPERATORS: &str = "after the name may stand `:-`, `:+`, `:?`, `-`, `+`, `?`, `#`, `%` or `/`";
 
-fn error<T>(message: impl Into<String>) -> Result<T, ExpandError> {
-    let message = message.into();
-    // BuildKit's words for the end of the text.
-    let ends = message.contains(char::REPLACEMENT_CHARACTER);
-    let help = if message == NOT_CLOSED || ends {
-        "close it with `}`"
-    } else if message.starts_with("unsupported modifier") {
-        OPERATORS
-    } else if message.ends_with("double-quote") {
-        "close it with `\"`, or write `\\\"` for the character itself"
-    } else if message.ends_with("single-quote") {
-        "close it with `'`, or put the whole in double quotes"
-    } else if message.ends_with("bad substitution") {
-        "a name must follow `${`"
-    } else {
-        return Err(ExpandError::new(message));
-    };
+fn error<T>(message: impl Into<String>, help: &str) -> Result<T, ExpandError> {
     Err(ExpandError::new(message).help(help))
+}
+
+/// What stands after the name in braces and is no operator; `None`: the text ends there.
+fn unsupported<T>(shown_modifier: &str, modifier: Option<char>) -> Result<T, ExpandError> {
+    error(format!("unsupported modifier ({shown_modifier}) in substitution"), if modifier.is_none() { CLOSE } else { OPERATORS })
 }
 
 /// A variable that must be set and is not.
@@ -147,7 +138,7 @@ impl<'a> Lexer<'a> {
     /// Reads up to `stop`, which is taken, or to the end of the text if there is none.
     fn until(&mut self, stop: Option<char>, raw_escapes: bool) -> Result<String, ExpandError> {
         if self.depth > DEEPEST {
-            return error(format!("substitutions are nested more than {DEEPEST} deep"));
+            return error(format!("substitutions are nested more than {DEEPEST} deep"), "set a variable to a part of it, and use that");
         }
         // BuildKit's levels share one buffer for the unfinished word: a substitution loses what stands before it. Only
         // where a text is split into words (EXPOSE) does it show.
@@ -188,7 +179,9 @@ impl<'a> Lexer<'a> {
             }
         }
         match stop {
-            Some(stop) => error(format!("unexpected end of statement while looking for matching {stop}")),
+            Some(stop) => {
+                error(format!("unexpected end of statement while looking for matching {stop}"), &format!("close it with `{stop}`"))
+            }
             None => Ok(result),
         }
     }
@@ -227,7 +220,7 @@ impl<'a> Lexer<'a> {
             }
             out.push(ch);
         }
-        error("unexpected end of statement while looking for matching single-quote")
+        error("unexpected end of statement while looking for matching single-quote", "close it with `'`, or put the whole in double quotes")
     }
 
     fn double_quoted(&mut self, out: &mut String) -> Result<bool, ExpandError> {
@@ -260,7 +253,10 @@ impl<'a> Lexer<'a> {
                 Some(_) => out.push(ch),
             }
         }
-        error("unexpected end of statement while looking for matching double-quote")
+        error(
+            "unexpected end of statement while looking for matching double-quote",
+            "close it with `\"`, or write `\\\"` for the character itself",
+        )
     }
 
     /// `$name`, `${name}` and `${name…}`.
@@ -276,8 +272,8 @@ impl<'a> Lexer<'a> {
         }
         self.chars.next();
         match self.chars.peek() {
-            None => return error(NOT_CLOSED),
-            Some('{' | '}' | ':') => return error("syntax error: bad substitution"),
+            None => return error(NOT_CLOSED, CLOSE),
+            Some('{' | '}' | ':') => return error("syntax error: bad substitution", "a name must follow `${`"),
             Some(_) => {}
         }
         let name = self.name();
@@ -289,13 +285,13 @@ impl<'a> Lexer<'a> {
             Some(':') => {
                 let modifier = self.chars.next();
                 if matches!(modifier, Some('#' | '%')) {
-                    return error(format!("unsupported modifier (:{}) in substitution", shown(modifier)));
+                    return unsupported(&format!(":{}", shown(modifier)), modifier);
                 }
                 self.modified(&name, modifier, true)
             }
             modifier @ Some('+' | '-' | '?' | '#' | '%') => self.modified(&name, modifier, false),
             Some('/') => self.replaced(&name),
-            other => error(format!("unsupported modifier ({}) in substitution", shown(other))),
+            other => unsupported(&shown(other).to_string(), other),
         }
     }
 
@@ -327,15 +323,15 @@ impl<'a> Lexer<'a> {
     }
 
     /// The text up to `stop` inside braces; running out of text has its own words.
-    fn inner(&mut self, stop: char, raw_escapes: bool, missing: &str) -> Result<String, ExpandError> {
+    fn inner(&mut self, stop: char, raw_escapes: bool, (missing, help): (&str, &str)) -> Result<String, ExpandError> {
         let result = self.until(Some(stop), raw_escapes);
-        result.or_else(|inner| if self.chars.peek().is_none() { error(missing) } else { Err(inner) })
+        result.or_else(|inner| if self.chars.peek().is_none() { error(missing, help) } else { Err(inner) })
     }
 
     /// `${name:-word}` and its kin; `null` is the colon.
     fn modified(&mut self, name: &str, modifier: Option<char>, null: bool) -> Result<String, ExpandError> {
         let trims = matches!(modifier, Some('#' | '%'));
-        let word = self.inner('}', trims, NOT_CLOSED)?;
+        let word = self.inner('}', trims, (NOT_CLOSED, CLOSE))?;
         let value = self.value(name);
         let shown_modifier = format!("{}{}", if null { ":" } else { "" }, shown(modifier));
         if value.is_none() && self.mode.skip_unset {
@@ -352,15 +348,15 @@ impl<'a> Lexer<'a> {
                 None => must_be_set(name, "is not allowed to be unset"),
             },
             Some(side @ ('#' | '%')) => trim(&word, &value.unwrap_or_default(), side),
-            _ => error(format!("unsupported modifier ({shown_modifier}) in substitution")),
+            _ => unsupported(&shown_modifier, modifier),
         }
     }
 
     /// `${name/pattern/replacement}` and with `//` all of them.
     fn replaced(&mut self, name: &str) -> Result<String, ExpandError> {
         let all = self.chars.next_if_eq(&'/').is_some();
-        let pattern = self.inner('/', true, "syntax error: missing '/' in ${}")?;
-        let replacement = self.inner('}', true, NOT_CLOSED)?;
+        let pattern = self.inner('/', true, ("syntax error: missing '/' in ${}", "write `${name/pattern/replacement}`"))?;
+        let replacement = self.inner('}', true, (NOT_CLOSED, CLOSE))?;
         let value = self.value(name);
         if value.is_none() && self.mode.skip_unset {
             return Ok(format!("${{{name}/{pattern}/{replacement}}}"));
