@@ -212,13 +212,13 @@ impl Missing {
         if let Some((_, target)) = &self.link {
             return format!("copy `{target}` too, or what the link should lead to instead");
         }
+        // The other sources are contexts, whatever a stage or an image is called.
+        let of_layers = ["stage ", "the image ", "scratch"].iter().any(|start| self.of.starts_with(start));
         match &self.near {
             Some(near) => format!("did you mean `{near}`?"),
-            None if self.of.contains("context") => {
-                "sources are looked for below the directory that is the context, and nowhere else: check the name and the directory"
-                    .to_owned()
-            }
-            None => format!("look at what is there with `RUN ls`, in the step that should have made `{}`", self.path),
+            None if of_layers => format!("look at what is there with `RUN ls`, in the step that should have made `{}`", self.path),
+            None => "sources are looked for below the directory that is the context, and nowhere else: check the name and the directory"
+                .to_owned(),
         }
     }
 }

@@ -210,6 +210,20 @@ fn patterns_match_one_component_each_and_nothing_is_fine() {
 }
 
 #[test]
+fn a_stage_is_no_context_whatever_it_is_called() {
+    let help = |of: &str| {
+        let missing = Missing { path: "x".into(), of: of.into(), ignored: None, link: None, near: None };
+        Error::Missing(Box::new(missing)).help().unwrap()
+    };
+    for of in ["stage `context`", "the image `example/context`", "scratch"] {
+        assert!(help(of).contains("RUN ls"), "{of}");
+    }
+    for of in ["the build context", "the empty build context", "the context `stage`"] {
+        assert!(help(of).contains("the context, and nowhere else"), "{of}");
+    }
+}
+
+#[test]
 fn a_missing_source_says_what_is_there_instead() {
     let files = Files::new(&[("src/main.rs", ""), ("secret", ""), ("dead", "-> no/where")]);
     let context = files.ignoring("secret\n");
