@@ -10,14 +10,11 @@ use super::{args::Global, config};
 use crate::{
     error::{Error, Kind},
     fetch::{Settings, Ssh},
-    front::{Registries, Remotes},
+    front::{LARGEST_DOCKERFILE, Registries, Remotes},
     registry::Proxies,
     sandbox::driver::{Preset, SnapshotWish},
     store::Store,
 };
-
-/// The largest Dockerfile.
-const LONGEST_TEXT: u64 = 16 << 20;
 
 /// What a command finds around it.
 #[derive(Debug)]
@@ -69,10 +66,10 @@ pub(super) fn stdin() -> Result<Vec<u8>, Error> {
 /// All that standard input still has, if it is no larger than a Dockerfile may be.
 pub(super) fn whole(from: impl std::io::Read) -> Result<Vec<u8>, Error> {
     let mut bytes = Vec::new();
-    let read = from.take(LONGEST_TEXT + 1).read_to_end(&mut bytes);
+    let read = from.take(LARGEST_DOCKERFILE + 1).read_to_end(&mut bytes);
     match read.map_err(|error| Error::new(Kind::Environment, "cannot read standard input").because(&error))? {
-        length if length as u64 > LONGEST_TEXT => {
-            Err(Error::new(Kind::Request, format!("the Dockerfile on standard input is larger than {LONGEST_TEXT} bytes")))
+        length if length as u64 > LARGEST_DOCKERFILE => {
+            Err(Error::new(Kind::Request, format!("the Dockerfile on standard input is larger than {LARGEST_DOCKERFILE} bytes")))
         }
         _ => Ok(bytes),
     }

@@ -14,8 +14,8 @@ use crate::{
     layer::archive,
 };
 
-/// The largest Dockerfile and the largest ignore file that are read.
-pub(super) const LIMIT: u64 = 16 << 20;
+/// The largest Dockerfile and the largest ignore file that are read, in bytes.
+pub const LIMIT: u64 = 16 << 20;
 /// The ignore file of a context.
 pub(super) const IGNORE: &str = ".dockerignore";
 /// The usual names of a Dockerfile, the first that is there.

@@ -22,7 +22,7 @@ pub use bases::NamedContext;
 pub use build::{Built, Request, Session, build};
 pub use cancel::Cancel;
 pub use context::{Context, ContextFrom, Sent, Stream};
-pub use dockerfile_text::{DockerfileFrom, Text, read as read_dockerfile};
+pub use dockerfile_text::{DockerfileFrom, LIMIT as LARGEST_DOCKERFILE, Text, read as read_dockerfile};
 pub use engine_process::{ENGINE, engine_main};
 pub use judge::{Checked, check, outline};
 pub use registries::{Registries, RegistrySettings};
