@@ -52,8 +52,12 @@ impl<'t> Physical<'t> {
     }
 }
 
-/// Where an escape character stands in a line that does not continue it, because a comment follows.
-pub fn comment_after_escape(line: &str, escape: char) -> Option<usize> {
+/// Does a comment follow the escape character that was meant to continue the line?
+pub fn is_cut_by_comment(line: &str, escape: char) -> bool {
+    // Most lines have none: those that continue are joined.
+    if !line.contains(escape) {
+        return false;
+    }
     let mut quote = None;
     let mut before = ' ';
     for (at, letter) in line.char_indices() {
@@ -63,14 +67,14 @@ pub fn comment_after_escape(line: &str, escape: char) -> Option<usize> {
             (None, _) if letter == escape && before.is_whitespace() => {
                 let rest = line.get(at + letter.len_utf8()..).unwrap_or_default();
                 if rest.starts_with([' ', '\t']) && rest.trim_start().starts_with('#') {
-                    return Some(at);
+                    return true;
                 }
             }
             _ => {}
         }
         before = letter;
     }
-    None
+    false
 }
 
 /// Hands out the physical lines of a text.

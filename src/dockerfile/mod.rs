@@ -28,7 +28,7 @@ pub use decode::Docs;
 pub use directive::{check_comment, check_directive};
 pub use expand::{expand, expand_words};
 pub use heredoc::without_tabs;
-pub use lines::comment_after_escape;
+pub use lines::is_cut_by_comment;
 pub use mount::{MountError, expand_mount, mount_from, parse_mount, read_mount};
 pub use node::Phase;
 pub use values::boolean;

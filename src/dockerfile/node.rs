@@ -12,7 +12,7 @@ use crate::diag::{Diagnostic, Span};
 use super::ast::{Directive, Escape, Heredoc, Word};
 use super::directive::Head;
 use super::heredoc;
-use super::lines::{Cut, LONGEST_LINE, Logical, Physical, Reader};
+use super::lines::{Cut, LONGEST_LINE, Logical, Physical, Reader, is_cut_by_comment};
 use super::words::{Array, Flag, json_array, quoted_words, take_flags};
 
 /// Which of BuildKit's two passes finds an error.
@@ -48,7 +48,7 @@ pub(super) struct Node {
     pub(super) rest: Span,
     /// The first word with `<<` in it where no heredoc was read.
     pub(super) stray: Option<String>,
-    /// A comment hides what was meant to continue it; known once it is taken apart.
+    /// A comment stands behind what was meant to continue it.
     pub(super) commented: bool,
     /// After an ONBUILD.
     pub(super) sub: Option<Box<Node>>,
@@ -256,6 +256,7 @@ fn instruction<'t>(
         return Err(Ended);
     }
     node.comments = comments;
+    node.commented = is_cut_by_comment(&node.original, outline.escape.0);
     Ok(Some(node))
 }
 

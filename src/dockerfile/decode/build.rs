@@ -16,7 +16,6 @@ pub(super) fn from(node: &mut Node) -> Result<Stage, Rejected> {
         words => return rejected(shape(words)),
     };
     let flags = Flags::read(node, FROM)?;
-    node.commented = super::unknown::ends_in_comment(&node.original);
     Ok(Stage {
         base: node.args.first_mut().map(std::mem::take).unwrap_or_default(),
         doc: name.as_ref().and_then(|name| Docs::of(&node.comments).find(&name.text)),

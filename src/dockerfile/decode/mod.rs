@@ -113,10 +113,7 @@ pub(super) fn decode(text: &str) -> (Dockerfile, Outline, Vec<Problem>) {
                 }
                 None
             }
-            Err(errors) => {
-                node.commented = unknown::ends_in_comment(&node.original);
-                Some(errors)
-            }
+            Err(errors) => Some(errors),
         };
         if body_end.is_some() {
             body_end = body_end.filter(|end| errors.is_none() || node.original.trim() != end);
@@ -157,7 +154,6 @@ fn one(node: &mut Node, previous: Option<&Node>) -> Result<Decoded, Rejected> {
 }
 
 fn instruction(node: &mut Node, command: Command) -> Instruction {
-    node.commented = unknown::ends_in_comment(&node.original);
     Instruction {
         command,
         span: node.span,

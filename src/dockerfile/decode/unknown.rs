@@ -57,11 +57,6 @@ fn meant(node: &Node, previous: Option<&Node>) -> Option<String> {
     continued.then(|| "if this continues the line above, that line must end with `\\`".to_owned())
 }
 
-/// Does a comment stand behind what was meant as a continuation?
-pub(super) fn ends_in_comment(line: &str) -> bool {
-    line.rsplit_once(['\\', '`']).is_some_and(|(_, after)| after.starts_with(char::is_whitespace) && after.trim_start().starts_with('#'))
-}
-
 /// Is this the first line of a heredoc where none is read? The keyword above it, and the line that ends the body.
 pub(super) fn stray_body(node: &Node, previous: Option<&Node>) -> Option<(String, String)> {
     let previous = previous.filter(|previous| node.lines.0 == previous.lines.1 + 1)?;

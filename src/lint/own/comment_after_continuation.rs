@@ -4,7 +4,7 @@ use super::super::{
     Example, Origin, Place, Rule,
     view::{Notes, View},
 };
-use crate::dockerfile::{CommandLine, comment_after_escape};
+use crate::dockerfile::{CommandLine, is_cut_by_comment};
 
 pub(super) const RULE: Rule = Rule {
     name: "CommentAfterContinuation",
@@ -34,7 +34,7 @@ fn look(view: &View<'_>, notes: &mut Notes<'_>) {
     let Some(file) = view.file else { return };
     for instruction in view.instructions() {
         let is_array = matches!(instruction.command.line(), Some(CommandLine::Exec(..)));
-        if !is_array && comment_after_escape(&instruction.original, file.escape.0).is_some() {
+        if !is_array && is_cut_by_comment(&instruction.original, file.escape.0) {
             let detail = format!("The line is not continued, because a comment follows the {}", file.escape.0);
             notes.advise(&instruction.comments, Place::from(instruction), detail, Some("put the comment on a line of its own"));
         }
