@@ -178,11 +178,8 @@ impl From<sandbox::InitError> for Error {
 
 impl From<sandbox::enter::EnterError> for Error {
     fn from(error: sandbox::enter::EnterError) -> Self {
-        let command = error.knob.as_ref().and_then(sandbox::enter::Knob::command);
-        let help = command.map_or_else(
-            || "`lapstrake doctor` tries each part and names what is missing".to_owned(),
-            |command| format!("as root: `{command}`"),
-        );
+        let help = error.knob.as_ref().and_then(sandbox::enter::Knob::help);
+        let help = help.unwrap_or_else(|| "`lapstrake doctor` tries each part and names what is missing".to_owned());
         public(Kind::Environment, &error).help(help)
     }
 }

@@ -263,7 +263,7 @@ fn try_overlay(dir: &Path) -> Result<(), InitError> {
 impl Refusal {
     /// Of an engine that could not be entered.
     pub fn of_ids(ids: Ids, error: &enter::EnterError) -> Self {
-        let help = error.knob.as_ref().and_then(enter::Knob::command).map(|command| format!("as root: `{command}`"));
+        let help = error.knob.as_ref().and_then(enter::Knob::help);
         Self { tried: ids.to_string(), said: error.to_string(), help }
     }
 

@@ -7,7 +7,7 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use crate::harness::{Project, Ran, am_root, need, need_all, need_root, need_user, output_of};
+use crate::harness::{Docker, Project, Ran, am_root, need, need_all, need_root, need_user, output_of};
 
 /// What `tests/run` calls its users.
 const WITH_IDS: &str = "lapstrake-test";
@@ -295,6 +295,41 @@ fn a_read_only_home_is_told_and_another_root_serves() {
     let _none = place.fails(&[], &["Read-only file system", "--root"]);
     place.keeps_its_word();
     other_root(&place);
+}
+
+/// The real thing: a seccomp profile that refuses namespaces, a covered /proc, a store on overlayfs.
+#[test]
+fn in_a_container_of_docker_the_option_that_is_named_lets_a_step_run() {
+    if !need_root() {
+        return;
+    }
+    let project = Project::with_busybox();
+    project.dockerfile("FROM busybox\n");
+    let _saved = project.build(&["-o", "type=docker,dest=box.tar,name=box:1"]).good();
+    let Some(docker) = Docker::start(&project.path("docker")) else { return };
+    let path = |name: &str| project.path(name).display().to_string();
+    let _loaded = docker.run(&["load", "-i", &path("box.tar")]).good();
+    project.dockerfile("FROM busybox\nRUN echo x > /dev/null && cat /proc/self/status > /made && chown 7:7 /made\n");
+    let script = format!(
+        "/lapstrake load -q -i /base -t busybox && /lapstrake doctor {full}; echo doctor $?; /lapstrake build --no-cache {full} /ctx; echo build $?",
+        full = FULL[..2].join(" ")
+    );
+    let run = |options: &[&str]| {
+        let mounts = [(project.program().display().to_string(), "/lapstrake"), (path("busybox-layout"), "/base"), (path("ctx"), "/ctx")];
+        let mounts = mounts.map(|(from, to)| format!("--volume={from}:{to}:ro"));
+        let begin = ["run", "--rm", "--network", "none", "--env", "LAPSTRAKE_ROOT=/store"];
+        let mounts: Vec<&str> = mounts.iter().map(String::as_str).collect();
+        let all = docker.run(&[&begin, &mounts[..], options, &["box:1", "sh", "-c", &script]].concat()).good().all();
+        project.record(&all);
+        all
+    };
+    let refused = run(&[]);
+    assert!(refused.contains("doctor 4") && refused.contains("build 4") && refused.contains("a seccomp profile"), "{refused}");
+    let option = refused.split_once("in Docker: `").and_then(|(_, rest)| rest.split_once('`')).unwrap().0;
+    let let_in = run(&option.split(' ').collect::<Vec<_>>());
+    for text in ["doctor 0", "build 0", "steps: a full map of ids, overlay in memory, namespaces"] {
+        assert!(let_in.contains(text), "`{text}` is not in\n{let_in}");
+    }
 }
 
 #[test]

@@ -82,11 +82,33 @@ impl Knob {
             Self::ReadOnlyProc => Some("mount -o remount,bind,rw /proc".to_owned()),
             Self::NoHelper(_) => Some("apt-get install uidmap".to_owned()),
             Self::PlainHelper(path) => Some(format!("chmod u+s {path}")),
+            Self::NoIds { file, user } if user.bytes().all(|byte| byte.is_ascii_digit()) => {
+                Some(format!("echo {user}:100000:65536 >> {file}"))
+            }
             Self::NoIds { file, user } => {
                 let what = if file.ends_with("gid") { "--add-subgids" } else { "--add-subuids" };
                 Some(format!("usermod {what} 100000-165535 {user}"))
             }
             Self::Container | Self::SingleId | Self::NotRoot | Self::Capabilities(_) => None,
+        }
+    }
+
+    /// What to do, as a line: the command for root, or how a container is started.
+    pub fn help(&self) -> Option<String> {
+        match self {
+            Self::Container => {
+                Some("in Docker: `--security-opt seccomp=unconfined`; in Kubernetes: `seccompProfile: {type: Unconfined}`".to_owned())
+            }
+            Self::Capabilities(names) => Some(format!("in Docker: `--cap-add` of {names}")),
+            Self::UnprivilegedClone
+            | Self::MaxUserNamespaces(_)
+            | Self::AppArmor
+            | Self::ReadOnlyProc
+            | Self::NoHelper(_)
+            | Self::PlainHelper(_)
+            | Self::NoIds { .. }
+            | Self::SingleId
+            | Self::NotRoot => self.command().map(|command| format!("as root: `{command}`")),
         }
     }
 }
@@ -98,15 +120,13 @@ impl fmt::Display for Knob {
             Self::MaxUserNamespaces(limit) => write!(f, "the limit `user.max_user_namespaces` ({limit}) is reached"),
             Self::AppArmor => f.write_str("`kernel.apparmor_restrict_unprivileged_userns` is 1: AppArmor wants a profile for this program"),
             Self::ReadOnlyProc => f.write_str("/proc is mounted read-only"),
-            Self::Container => {
-                f.write_str("a seccomp profile or a security module forbids it (in Docker: --security-opt seccomp=unconfined)")
-            }
+            Self::Container => f.write_str("a seccomp profile or a security module forbids it"),
             Self::NoHelper(name) => write!(f, "`{name}` is not installed (package uidmap or shadow-utils)"),
             Self::PlainHelper(path) => write!(f, "`{path}` is neither setuid root nor has it the capability"),
             Self::NoIds { file, user } => write!(f, "`{file}` has no line for `{user}`"),
             Self::SingleId => f.write_str("this user namespace has one id only"),
             Self::NotRoot => f.write_str("only root can"),
-            Self::Capabilities(names) => write!(f, "root lacks the capabilities {names} here (in Docker: --cap-add)"),
+            Self::Capabilities(names) => write!(f, "root lacks the capabilities {names} here"),
         }
     }
 }
