@@ -156,6 +156,11 @@ fn a_transfer_that_is_cut_is_continued_or_begun_anew_or_an_error() {
             ("/liar", Some(_), _) => answer("206 Partial Content", &[("Content-Range", "bytes 0-9/10")], b"0123456789"),
             ("/liar", None, _) if tries.fetch_add(1, Ordering::Relaxed) == 2 => cut("ETag: \"l\"\r\n", "xx"),
             ("/plain" | "/liar", None, _) => answer("200 OK", &[], b"0123456789"),
+            ("/endless", None, _) => cut("ETag: \"e\"\r\n", "01234"),
+            ("/endless", Some("bytes=5-"), _) => {
+                let head = "HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 5-9/10\r\nContent-Length: ";
+                format!("{head}{}\r\n\r\n56789", u64::MAX).into_bytes()
+            }
             _ => cut("", "0"),
         }
     });
@@ -164,8 +169,10 @@ fn a_transfer_that_is_cut_is_continued_or_begun_anew_or_an_error() {
         let image = of(&project, &format!("ADD {} /f\n", web.url(path)));
         assert_eq!(content(&image, "f"), sha256(b"0123456789"), "{path}");
     }
-    let _written = project.dockerfile(&format!("FROM scratch\nADD {} /f\n", web.url("/always")));
-    let _failed = project.build(&[]).ends_with(5).says(&["Dockerfile:2"]);
+    for path in ["/always", "/endless"] {
+        let _written = project.dockerfile(&format!("FROM scratch\nADD {} /f\n", web.url(path)));
+        let _failed = project.build(&[]).ends_with(5).says(&["Dockerfile:2"]);
+    }
     let temporary = fs::read_dir(project.store().join("tmp")).unwrap().count();
     assert_eq!(temporary, 0);
 }
