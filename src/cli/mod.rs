@@ -19,6 +19,7 @@ mod transfers;
 
 use std::{
     ffi::OsString,
+    panic,
     process::ExitCode,
     sync::{Arc, mpsc},
     thread,
@@ -69,7 +70,7 @@ fn user_main() -> ExitCode {
     let held = Arc::clone(&cancel);
     let worker = thread::Builder::new().stack_size(STACK).spawn(move || {
         // If nobody hears it, the program is ending already.
-        let _unheard = ended.send(Some(run(cli, &held)));
+        let _unheard = ended.send(Some(ended_with(|| run(cli, &held))));
     });
     let watcher = thread::Builder::new().spawn(move || {
         while signals::wait_for_ending().is_ok() {
@@ -86,6 +87,11 @@ fn user_main() -> ExitCode {
         hear.recv_timeout(GRACE).ok().flatten().unwrap_or(Kind::Interrupted.exit_code())
     });
     ExitCode::from(code)
+}
+
+/// The exit code of work; that of a bug if it panics, which the panic has told of: nobody waits for an answer that never comes.
+fn ended_with(work: impl FnOnce() -> u8) -> u8 {
+    panic::catch_unwind(panic::AssertUnwindSafe(work)).unwrap_or_else(|_told| Kind::Bug.exit_code())
 }
 
 /// What clap has to say: help and version are no errors.
@@ -136,5 +142,16 @@ impl Failure {
 impl<E: Into<Error>> From<E> for Failure {
     fn from(error: E) -> Self {
         Self { error: Box::new(error.into()), source: None }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_ends_the_program_as_a_bug() {
+        assert_eq!(ended_with(|| 7), 7);
+        assert_eq!(ended_with(|| panic!("on purpose")), Kind::Bug.exit_code());
     }
 }
