@@ -171,6 +171,30 @@ pub(super) struct Build {
     /// The network of the steps; the default is the host's
     #[arg(long, value_name = "MODE", default_value = "default")]
     pub(super) network: String,
+    /// A limit of the processes of steps: NAME=SOFT[:HARD]
+    #[arg(long = "ulimit", value_name = "SPEC")]
+    pub(super) ulimits: Vec<String>,
+    /// The size of /dev/shm in steps [default: 64m]
+    #[arg(long, value_name = "SIZE", allow_hyphen_values = true)]
+    pub(super) shm_size: Option<String>,
+    /// The memory of a step; needs control groups of version 2
+    #[arg(short, long, value_name = "SIZE", allow_hyphen_values = true)]
+    pub(super) memory: Option<String>,
+    /// A limit of a step: memory, memory-swap, cpu-shares, cpu-period, cpu-quota, cpuset-cpus or cpuset-mems
+    #[arg(long = "resource", value_name = "KEY=VALUE")]
+    pub(super) resources: Vec<String>,
+    /// The control group in which steps get theirs, below /sys/fs/cgroup
+    #[arg(long, value_name = "PATH")]
+    pub(super) cgroup_parent: Option<String>,
+    /// Stop a step that runs longer: 90s, 10m, 1h30m
+    #[arg(long, value_name = "DURATION", allow_hyphen_values = true)]
+    pub(super) step_timeout: Option<String>,
+    /// Stop a step that writes more to the disk
+    #[arg(long, value_name = "SIZE", allow_hyphen_values = true)]
+    pub(super) step_disk: Option<String>,
+    /// What steps may ask for: network.host, security.insecure
+    #[arg(long, value_name = "RIGHT", value_delimiter = ',')]
+    pub(super) allow: Vec<String>,
     /// Do every step anew
     #[arg(long)]
     pub(super) no_cache: bool,

@@ -6,6 +6,7 @@ use super::{
     Failure,
     args::{Build, ProgressForm},
     call::Call,
+    limits_spec,
     progress::{Form, Progress},
     report, request,
     surroundings::Surroundings,
@@ -23,6 +24,7 @@ use crate::{
 pub(super) fn run(args: &Build, around: &Surroundings, cancel: &Cancel) -> Result<(), Failure> {
     let call = Call::of(args)?;
     let request = request::of(args, around.driver)?;
+    limits_spec::prepare(&request.limits)?;
     let inputs = request::inputs(args)?;
     let store = around.store()?;
     let session = Session { store: &store, registries: &around.registries, remotes: &around.remotes, cancel };

@@ -8,6 +8,7 @@ mod call;
 mod config;
 mod doctor;
 mod images;
+mod limits_spec;
 mod output_spec;
 mod parse;
 mod progress;

@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     args::Build,
-    output_spec, ssh_spec,
+    limits_spec, output_spec, ssh_spec,
     surroundings::{stdin, variable, whole},
 };
 use crate::{
@@ -27,8 +27,11 @@ pub(super) fn of(args: &Build, (driver, snapshots): (Preset, SnapshotWish)) -> R
     }
     attestations(args)?;
     let contexts = args.build_contexts.iter().map(|text| named_context(text)).collect::<Result<BTreeMap<_, _>, _>>()?;
+    let plan = plan_request(args, &contexts)?;
     Ok(Request {
-        plan: plan_request(args, &contexts)?,
+        limits: limits_spec::limits(args)?,
+        allowed: limits_spec::allowed(args, plan.network)?,
+        plan,
         contexts,
         secrets: args.secrets.iter().map(|text| secret(text)).collect::<Result<_, _>>()?,
         agents: ssh_spec::agents(&args.ssh)?,

@@ -31,7 +31,7 @@ pub use heredoc::without_tabs;
 pub use lines::is_cut_by_comment;
 pub use mount::{MountError, expand_mount, mount_from, parse_mount, read_mount};
 pub use node::Phase;
-pub use values::boolean;
+pub use values::{boolean, duration, size};
 
 /// What a text was read as.
 #[derive(Debug, Clone, PartialEq)]

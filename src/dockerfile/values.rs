@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 /// A duration as `1h2m3.5s`; `Err` holds Go's words. Negative ones are errors here: no flag takes them.
-pub(super) fn duration(text: &str) -> Result<Duration, String> {
+pub fn duration(text: &str) -> Result<Duration, String> {
     let invalid = || format!("time: invalid duration {text:?}");
     let unsigned = text.strip_prefix(['-', '+']).unwrap_or(text);
     if unsigned == "0" {
@@ -63,7 +63,7 @@ fn nanoseconds(number: &str, scale: u64) -> Option<u64> {
 }
 
 /// A size as `64m` or `1.5GiB`, in bytes, with binary units.
-pub(super) fn size(text: &str) -> Option<i64> {
+pub fn size(text: &str) -> Option<i64> {
     let last = text.rfind(|ch: char| ch.is_ascii_digit() || ch == '.' || ch == ' ')?;
     let (head, suffix) = text.split_at_checked(last + 1)?;
     let number = head.strip_suffix(' ').unwrap_or(head);

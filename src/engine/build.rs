@@ -1,6 +1,6 @@
 //! A build: the graph run to its end, one step at a time.
 
-use std::{cell::RefCell, collections::BTreeSet, time::Instant};
+use std::{cell::RefCell, collections::BTreeSet, sync::Arc, time::Instant};
 
 use super::{
     Event, Front, How, Job, StepInfo,
@@ -21,6 +21,7 @@ use crate::{
     layer::Compression,
     oci::{DiffId, Platform},
     plan::{Action, Plan, Stage, StageId, Start, Step},
+    sandbox::cgroup::Groups,
     store::Store,
 };
 
@@ -37,6 +38,8 @@ pub(super) struct Site<'a> {
     /// The tree that the last step worked in, if steps work in one.
     pub(super) kept: RefCell<Option<Kept>>,
     pub(super) contexts: Contexts,
+    /// Where steps get control groups of their own, if they have limits that need one.
+    pub(super) groups: Option<Arc<Groups>>,
     /// For each stage, the state after its last finished step.
     pub(super) stages: Vec<Snapshot>,
 }
@@ -68,9 +71,9 @@ pub fn build(job: &Job, store: &Store, place: &Place, front: &dyn Front) -> Resu
         trees: Trees::new(store, front, &place.domain),
         kept: RefCell::default(),
         contexts: Contexts::default(),
-        stages: Vec::new(),
+        groups: groups(job)?,
+        stages: vec![Snapshot::default(); plan.stages.len()],
     };
-    site.stages = vec![Snapshot::default(); plan.stages.len()];
     let project = job.project.as_str();
     let mut done = BTreeSet::new();
     while let Some((number, node)) = graph.ready(&done) {
@@ -88,6 +91,22 @@ pub fn build(job: &Job, store: &Store, place: &Place, front: &dyn Front) -> Resu
     store.sync()?;
     let image = finish(&site, plan)?;
     Ok(vec![(plan.platform.clone(), image)])
+}
+
+/// Where the steps get control groups, if a limit asks for them. Found out before the first step, so that no work is lost.
+fn groups(job: &Job) -> Result<Option<Arc<Groups>>, Error> {
+    let limits = &job.limits;
+    let runs = job.plan.stages.iter().flat_map(|stage| &stage.steps).any(|step| matches!(step.action, Action::Run(_)));
+    if !runs || (limits.group.is_empty() && limits.group_parent.is_none()) {
+        return Ok(None);
+    }
+    let groups = Groups::prepare(limits.group_parent.as_deref(), &limits.group);
+    groups.map(|groups| Some(Arc::new(groups))).map_err(|error| {
+        let mut flags: Vec<&str> = limits.group.iter().map(|setting| setting.flag.as_str()).collect();
+        flags.extend(limits.group_parent.as_ref().map(|_| "--cgroup-parent"));
+        flags.dedup();
+        Error::new(Kind::Environment, format!("`{}` cannot be kept to here", flags.join("`, `"))).because(&error).help(error.help())
+    })
 }
 
 fn info(plan: &Plan, node: Node) -> StepInfo {

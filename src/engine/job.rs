@@ -7,7 +7,10 @@ use serde::{Deserialize, Serialize};
 use crate::{
     layer::Compression,
     plan::Plan,
-    sandbox::driver::{Preset, SnapshotWish},
+    sandbox::{
+        Limits,
+        driver::{Preset, SnapshotWish},
+    },
 };
 
 /// A context: where files come from.
@@ -47,6 +50,10 @@ pub struct Job {
     pub agents: Vec<String>,
     /// Values of `--add-host`, as lines of /etc/hosts.
     pub hosts: Vec<String>,
+    /// What each step may use.
+    pub limits: Limits,
+    /// What steps may ask for beyond what each has.
+    pub allowed: Allowed,
     /// How new layers are compressed.
     pub compression: Compression,
     /// Must the engine enter a user namespace? Not when no step has to see a tree.
@@ -55,6 +62,15 @@ pub struct Job {
     pub driver: Preset,
     /// How the user wants what a step changes to be kept.
     pub snapshots: SnapshotWish,
+}
+
+/// What `--allow` and the network of the build allow to steps.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Allowed {
+    /// `RUN --network=host`
+    pub host_network: bool,
+    /// `RUN --security=insecure`
+    pub insecure: bool,
 }
 
 impl Job {

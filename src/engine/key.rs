@@ -4,8 +4,9 @@ use super::{build::At, snapshot::Snapshot};
 use crate::{
     cache::Fields,
     oci::Platform,
-    plan::{Chmod, Copy, CopySource, MountKind, NetworkMode, Run},
+    plan::{Chmod, Copy, CopySource, MountKind, NetworkMode, Run, Security},
     rootfs::Selection,
+    sandbox::Limits,
 };
 
 /// The fields of a step's key, and what helps to say later why it missed.
@@ -70,7 +71,7 @@ impl Recipe {
     }
 
     /// RUN, without the contents of its mounts.
-    pub(super) fn run(at: At<'_>, before: &Snapshot, platform: &Platform, run: &Run) -> Self {
+    pub(super) fn run(at: At<'_>, before: &Snapshot, platform: &Platform, run: &Run, limits: &Limits) -> Self {
         let mut recipe = Self::new(at, "RUN", before, platform).with("command", run.argv.len().to_string());
         for word in &run.argv {
             recipe = recipe.with("command", word);
@@ -88,6 +89,17 @@ impl Recipe {
         };
         recipe =
             recipe.with("working directory", &run.cwd).with("user", &run.user).with("--network", network).with("hostname", &run.hostname);
+        if run.security == Security::Insecure {
+            recipe = recipe.with("--security", "insecure");
+        }
+        // As in BuildKit: what a program finds out about its limits may be in what it writes.
+        for limit in &limits.processes {
+            let value = |value: Option<u64>| value.map_or_else(|| "unlimited".to_owned(), |value| value.to_string());
+            recipe = recipe.with(format!("--ulimit {}", limit.of.name()), format!("{}:{}", value(limit.soft), value(limit.hard)));
+        }
+        if let Some(bytes) = limits.shared_memory {
+            recipe = recipe.with("--shm-size", bytes.to_string());
+        }
         for mount in &run.mounts {
             // A cache's id, sharing and contents and a secret's contents are in no key: changing them must not do the step again.
             let id = (mount.kind != MountKind::Cache).then_some(&mount.id);

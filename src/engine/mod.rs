@@ -26,7 +26,7 @@ pub mod wire;
 mod workplace;
 
 pub use event::{Event, How, StepInfo};
-pub use job::{Files, Job};
+pub use job::{Allowed, Files, Job};
 
 use std::{os::fd::BorrowedFd, path::PathBuf};
 

@@ -21,15 +21,15 @@ use crate::{
     oci::DiffId,
     plan::{NetworkMode, Run, Security},
     rootfs::account::Account,
-    sandbox::{self, Driver, MountSource, Network, Root, Spec, Status},
+    sandbox::{self, Driver, Finished, MountSource, Network, Root, Spec, Status, driver::Isolation},
     tree::TreePath,
 };
 
 /// Runs the step unless its result is known.
 pub(super) fn run(site: &Site<'_>, at: At<'_>, before: &Snapshot, run: &Run) -> Result<(Outcome, How), Error> {
-    refuse(at, run)?;
+    refuse(site, at, run)?;
     let selected = mounts::select(site, at, run)?;
-    let mut recipe = Recipe::run(at, before, &site.job.plan.platform, run);
+    let mut recipe = Recipe::run(at, before, &site.job.plan.platform, run, &site.job.limits);
     for each in &selected {
         if let Some(selection) = &each.selection {
             recipe = recipe.with_selection(&format!("files of --mount {}", each.mount.target), selection);
@@ -38,18 +38,25 @@ pub(super) fn run(site: &Site<'_>, at: At<'_>, before: &Snapshot, run: &Run) -> 
     site.cached_or_made(at, &recipe, || make(site, at, before, run, &selected))
 }
 
-/// What the engine cannot do, at its place.
-fn refuse(at: At<'_>, run: &Run) -> Result<(), Error> {
-    let (headline, help) = match (run.security, run.devices.first()) {
-        (Security::Insecure, _) => ("lapstrake runs no step without its sandbox: `--security=insecure`".to_owned(), "leave the flag out"),
-        (Security::Sandbox, Some(device)) => (format!("lapstrake cannot give a step the device `{}`", device.name), "leave `--device` out"),
-        (Security::Sandbox, None) => return Ok(()),
+/// What the engine cannot do or was not allowed to, at its place.
+fn refuse(site: &Site<'_>, at: At<'_>, run: &Run) -> Result<(), Error> {
+    let allowed = site.job.allowed;
+    let not_allowed = |right: &str| (format!("{right} is not allowed"), format!("allow it to this build: `--allow {right}`"));
+    let (headline, help) = if run.security == Security::Insecure && !allowed.insecure {
+        not_allowed("security.insecure")
+    } else if run.network == NetworkMode::Host && !allowed.host_network {
+        not_allowed("network.host")
+    } else if let Some(device) = run.devices.first() {
+        (format!("lapstrake cannot give a step the device `{}`", device.name), "leave `--device` out".to_owned())
+    } else {
+        return Ok(());
     };
     Err(fault::refused(at.step, "", headline, help))
 }
 
 fn make(site: &Site<'_>, at: At<'_>, before: &Snapshot, run: &Run, selected: &[mounts::Selected]) -> Result<DiffId, Error> {
     let driver = site.ways.needed().map_err(|error| fault::at(error, at.step, "", "needed for this step"))?;
+    without_namespaces(site, at, run, driver)?;
     let chain = site.trees.chain(&before.layers)?;
     let account = Account::of(&chain, &run.user).map_err(|error| fault::at(error, at.step, "user", "this step runs as that user"))?;
     let scratch = site.store.scratch()?;
@@ -65,8 +72,20 @@ fn make(site: &Site<'_>, at: At<'_>, before: &Snapshot, run: &Run, selected: &[m
         .map_err(|error| Error::new(Kind::Environment, "cannot duplicate the lifeline").because(&error))?;
     let finished = sandbox::run(spec, &cancel, &mut output).map_err(|error| not_started(error, at, run))?;
     drop(held);
-    verdict(at, finished.status, &place)?;
+    verdict(site, at, &finished, &place)?;
     place.keep(site, &chain, &finished.stubs)
+}
+
+/// What a step cannot have in a chroot.
+fn without_namespaces(site: &Site<'_>, at: At<'_>, run: &Run, driver: Driver) -> Result<(), Error> {
+    let asked = match (driver.isolation, run.security, site.job.limits.shared_memory) {
+        (Isolation::Chroot, Security::Insecure, _) => "--security=insecure",
+        (Isolation::Chroot, Security::Sandbox, Some(_)) => "--shm-size",
+        (Isolation::Namespaces | Isolation::Chroot, _, _) => return Ok(()),
+    };
+    let error = Error::new(Kind::Environment, format!("`{asked}` needs steps in namespaces, and here they run in a chroot"))
+        .help("leave it out, or see `lapstrake doctor` for what namespaces need");
+    Err(fault::at(error, at.step, "", "asked for here"))
 }
 
 fn spec(
@@ -110,6 +129,9 @@ fn spec(
         mounts,
         hosts: hosts(site, run),
         resolv_conf: std::fs::read("/etc/resolv.conf").unwrap_or_default(),
+        limits: site.job.limits.clone(),
+        groups: site.groups.clone(),
+        security: if run.security == Security::Insecure { sandbox::Security::Insecure } else { sandbox::Security::Sandbox },
     })
 }
 
@@ -141,24 +163,50 @@ fn not_started(error: sandbox::InitError, at: At<'_>, run: &Run) -> Error {
 }
 
 /// The error of a step that did not end well.
-fn verdict(at: At<'_>, status: Status, workplace: &Workplace) -> Result<(), Error> {
-    let (what, help) = match status {
+fn verdict(site: &Site<'_>, at: At<'_>, finished: &Finished, workplace: &Workplace) -> Result<(), Error> {
+    let limits = &site.job.limits;
+    let memory = || limits.group.iter().find(|setting| setting.file == "memory.max").map_or("", |setting| setting.flag.as_str());
+    let (what, help) = match finished.status {
         Status::Exited(0) => return Ok(()),
         Status::Cancelled => return Err(Error::new(Kind::Interrupted, "the build was interrupted")),
+        Status::OutOfTime => {
+            let time = limits.time.unwrap_or_default();
+            (format!("it ran longer than {time:?}"), "raise `--step-timeout`, or leave it out".to_owned())
+        }
+        Status::OutOfDisk => {
+            let disk = shown_size(limits.disk.unwrap_or_default());
+            (format!("it wrote more than {disk}"), "raise `--step-disk`, or leave it out".to_owned())
+        }
+        status if finished.out_of_memory => {
+            (format!("{}; its memory ran out", ending(status)), format!("raise `{}`, or leave it out", memory()))
+        }
         Status::Exited(127) => (
-            "exit code: 127".to_owned(),
-            Some("the shell did not find a command: install it in an earlier step, or check its name and PATH"),
+            ending(finished.status),
+            "the shell did not find a command: install it in an earlier step, or check its name and PATH".to_owned(),
         ),
         Status::Exited(126) => (
-            "exit code: 126".to_owned(),
-            Some("the command was found and could not be executed: check its mode (`chmod +x`) and its first line"),
+            ending(finished.status),
+            "the command was found and could not be executed: check its mode (`chmod +x`) and its first line".to_owned(),
         ),
-        Status::Exited(code) => (format!("exit code: {code}"), Some("what it printed stands above")),
-        Status::Signalled(9) => ("killed by signal 9".to_owned(), Some("something killed it: often the kernel, when memory is short")),
-        Status::Signalled(signal) => (format!("killed by signal {signal}"), Some("what it printed stands above")),
+        Status::Signalled(9) => (ending(finished.status), "something killed it: often the kernel, when memory is short".to_owned()),
+        Status::Exited(_) | Status::Signalled(_) => (ending(finished.status), "what it printed stands above".to_owned()),
     };
     let mut place =
         Diagnostic::error(format!("`{}` did not complete successfully: {what}", at.step.shown), at.step.span).label("this step failed");
-    place.help = workplace.full().or_else(|| help.map(str::to_owned));
+    place.help = workplace.full().or(Some(help));
     Err(Error::at(Kind::Step, vec![place]))
+}
+
+fn ending(status: Status) -> String {
+    match status {
+        Status::Exited(code) => format!("exit code: {code}"),
+        Status::Signalled(signal) => format!("killed by signal {signal}"),
+        Status::Cancelled | Status::OutOfTime | Status::OutOfDisk => "stopped".to_owned(),
+    }
+}
+
+/// In the largest unit that leaves it whole.
+fn shown_size(bytes: u64) -> String {
+    let unit = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")].into_iter().find(|(unit, _)| bytes.is_multiple_of(*unit));
+    unit.map_or_else(|| format!("{bytes} bytes"), |(unit, name)| format!("{} {name}", bytes / unit))
 }

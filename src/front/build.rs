@@ -17,13 +17,16 @@ use super::{
 };
 use crate::{
     dockerfile,
-    engine::{Event, Job},
+    engine::{Allowed, Event, Job},
     error::{Error, Kind},
     image::{self, Image},
     layer::Compression,
     oci::{Digest, Platform, Reference},
     plan::{self, Action, CopySource, Origin, Plan, Start},
-    sandbox::driver::{Preset, SnapshotWish},
+    sandbox::{
+        Limits,
+        driver::{Preset, SnapshotWish},
+    },
     store::Store,
 };
 
@@ -42,6 +45,10 @@ pub struct Request {
     pub no_cache: Vec<String>,
     /// Ask the registry for bases first.
     pub pull: bool,
+    /// What each step may use.
+    pub limits: Limits,
+    /// What steps may ask for beyond what each has.
+    pub allowed: Allowed,
     /// Lines of /etc/hosts.
     pub hosts: Vec<String>,
     /// How steps are to be run.
@@ -184,6 +191,8 @@ fn job(request: &Request, (context, named): (&Context, &Named), text: &Text, ses
         secrets: request.secrets.keys().cloned().collect(),
         agents: request.agents.keys().cloned().collect(),
         hosts: request.hosts.clone(),
+        limits: request.limits.clone(),
+        allowed: request.allowed,
         compression: COMPRESSION,
         namespaces,
         driver: request.driver,

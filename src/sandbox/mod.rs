@@ -10,7 +10,7 @@
 //! - [`driver`]: the axes on which ways to run steps differ, and how they are chosen.
 //! - [`enter`]: the engine's own process and its user namespace.
 //! - `run`: the engine's side of a step; `init`: pid 1's side; `wire`: what they say to each other.
-//! - `seccomp`: the system calls that a step may make.
+//! - `seccomp`: the system calls that a step may make. `limits`, [`cgroup`]: what it may use; `watchdog`: how long, and how much disk.
 //! - `overlay`: the root, and merged views; `memory`: where their changes can be if the store cannot have them. `stubs`: mountpoints that were made, and how they go again.
 //! - `scene`, `family`: where nothing can be mounted and nobody confined, what stands in for mounts and for a pid namespace.
 //! - `socket`: a socket that listens outside and is a file inside.
@@ -19,10 +19,12 @@
 //! Source: `user_namespaces(7)`, `pid_namespaces(7)`, `mount_setattr(2)`, capabilities(7); the runtime specification's
 //! default devices, masked and read-only paths.
 
+pub mod cgroup;
 pub mod driver;
 pub mod enter;
 mod family;
 mod init;
+mod limits;
 mod memory;
 mod overlay;
 pub mod probe;
@@ -31,12 +33,14 @@ mod scene;
 mod seccomp;
 mod socket;
 mod stubs;
+mod watchdog;
 mod wire;
 
-use std::{ffi::OsString, path::PathBuf};
+use std::{ffi::OsString, path::PathBuf, sync::Arc};
 
 pub use driver::Driver;
 pub use init::{STEP_INIT, init_main};
+pub use limits::{Limited, Limits, ProcessLimit};
 pub use memory::Memory;
 pub use run::run;
 pub use socket::Socket;
@@ -68,6 +72,22 @@ pub struct Spec {
     pub hosts: Vec<u8>,
     /// The text of /etc/resolv.conf.
     pub resolv_conf: Vec<u8>,
+    /// What it may use.
+    pub limits: Limits,
+    /// Where its control group is made; `None`: it has none of its own.
+    pub groups: Option<Arc<cgroup::Groups>>,
+    /// How it is confined.
+    pub security: Security,
+}
+
+/// How a step is confined.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub enum Security {
+    /// Docker's default capabilities and system calls, masked paths.
+    #[default]
+    Sandbox,
+    /// All capabilities of its user namespace, every system call, nothing of /proc and /sys covered or read-only.
+    Insecure,
 }
 
 /// Ids inside.
@@ -167,6 +187,10 @@ pub enum Status {
     Signalled(i32),
     /// Killed because the build was cancelled.
     Cancelled,
+    /// Killed because it ran longer than [`Limits::time`].
+    OutOfTime,
+    /// Killed because it wrote more than [`Limits::disk`], or ended after it had.
+    OutOfDisk,
 }
 
 /// How the run went, and what the layer must not contain.
@@ -176,6 +200,8 @@ pub struct Finished {
     pub status: Status,
     /// Mountpoints that were made for it.
     pub stubs: Vec<TreePath>,
+    /// The kernel killed a process of it because its control group had no memory left.
+    pub out_of_memory: bool,
 }
 
 /// Which stream.

@@ -21,7 +21,7 @@ use rustix::pipe::PipeFlags;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Driver, InitError, Memory, Network, Overlay, Root, Spec, Status, Tree, User,
+    Driver, InitError, Limits, Memory, Network, Overlay, Root, Security, Spec, Status, Tree, User,
     driver::{self, Ids, Preset, Refusal, SnapshotWish, Snapshots},
     enter, run,
 };
@@ -154,12 +154,15 @@ fn try_step(fresh: &Fresh, driver: Driver, number: u32, network: Network) -> Res
         mounts: Vec::new(),
         hosts: Vec::new(),
         resolv_conf: Vec::new(),
+        limits: Limits::default(),
+        groups: None,
+        security: Security::Sandbox,
     };
     let (cancel, _open) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(InitError::new("prepare", "step"))?;
     let begun = std::time::Instant::now();
     match run(spec, &cancel, &mut |_, _| {})?.status {
         Status::Exited(0) => Ok(Outcome::Works(format!("{:.1} ms", begun.elapsed().as_secs_f64() * 1000.0))),
-        other @ (Status::Exited(_) | Status::Signalled(_) | Status::Cancelled) => {
+        other @ (Status::Exited(_) | Status::Signalled(_) | Status::Cancelled | Status::OutOfTime | Status::OutOfDisk) => {
             Ok(Outcome::Fails { said: format!("a program that exits with 0 ended with {other:?}"), help: None })
         }
     }

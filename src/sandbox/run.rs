@@ -17,7 +17,8 @@ use rustix::{
 };
 
 use super::{
-    Finished, InitError, MountSource, Network, Root, STEP_INIT, Spec, Status, Stream, Tree,
+    Finished, InitError, MountSource, Network, Root, STEP_INIT, Security, Spec, Status, Stream, Tree,
+    cgroup::{Group, GroupError},
     driver::Isolation,
     enter,
     family::Family,
@@ -26,6 +27,7 @@ use super::{
     scene::Scene,
     seccomp,
     stubs::{self, Stub},
+    watchdog::Watchdog,
     wire::{Blobs, Order, Orders, Report, Source},
 };
 use crate::sys;
@@ -51,14 +53,16 @@ fn in_chroot(mut spec: Spec, cancel: &OwnedFd, output: &mut dyn FnMut(Stream, &[
     let scene = Scene::set(&tree, &mut spec)?;
     let family = Family::adopt()?;
     let root = open(&tree.dir)?;
+    let group = group(&spec)?;
+    let watchdog = Watchdog::new(&spec.limits, &tree.dir).map_err(InitError::new("open", tree.dir.display()))?;
     let (orders, blobs, _) = orders(spec)?;
-    let step = Step::start(&orders, &blobs, &root, &[])?;
-    let watched = step.watch(cancel, output);
+    let step = Step::start(&orders, &blobs, &root, &[], group.as_ref())?;
+    let watched = step.watch(watchdog, cancel, output);
     let status = step.reap(&watched);
     // The step's first process has ended everybody, unless the step killed it.
     family.end();
     let stubs = scene.strike()?;
-    Ok(Finished { status: status?, stubs })
+    Ok(Finished { status: status?, stubs, out_of_memory: group.as_ref().is_some_and(Group::ran_out_of_memory) })
 }
 
 fn open(dir: &Path) -> Result<OwnedFd, InitError> {
@@ -68,13 +72,20 @@ fn open(dir: &Path) -> Result<OwnedFd, InitError> {
 
 fn in_namespaces(spec: Spec, cancel: &OwnedFd, output: &mut dyn FnMut(Stream, &[u8])) -> Result<Finished, InitError> {
     let view = View::mount(&spec.root)?;
+    let group = group(&spec)?;
+    let dir = match &spec.root {
+        Root::Overlay(trees) => &trees.upper,
+        Root::Tree(tree) => &tree.dir,
+    };
+    let watchdog = Watchdog::new(&spec.limits, dir).map_err(InitError::new("open", dir.display()))?;
     let (orders, blobs, mounts) = orders(spec)?;
-    let step = Step::start(&orders, &blobs, &view.root, &mounts)?;
+    let step = Step::start(&orders, &blobs, &view.root, &mounts, group.as_ref())?;
     drop(mounts);
-    let watched = step.watch(cancel, output);
+    let watched = step.watch(watchdog, cancel, output);
     let status = step.reap(&watched);
     let stubs = stubs::remove(&view.root, &watched.stubs);
-    Ok(Finished { status: status?, stubs })
+    let out_of_memory = group.as_ref().is_some_and(Group::ran_out_of_memory);
+    Ok(Finished { status: status?, stubs, out_of_memory })
 }
 
 /// The merged view that the step sees as `/`.
@@ -159,7 +170,10 @@ fn orders(spec: Spec) -> Result<(Orders, Blobs, Vec<OwnedFd>), InitError> {
         mounts,
         hosts: blobs.add(&spec.hosts),
         resolv_conf: blobs.add(&spec.resolv_conf),
-        filter: Some(blobs.add(filter())),
+        limits: spec.limits.processes,
+        shared_memory: spec.limits.shared_memory.unwrap_or(SHARED_MEMORY),
+        filter: (spec.security == Security::Sandbox).then(|| blobs.add(filter())),
+        security: spec.security,
         place,
         work,
     };
@@ -191,11 +205,14 @@ struct Step {
 struct Watched {
     stubs: Vec<Stub>,
     end: Option<Report>,
-    cancelled: bool,
+    /// It was killed, and why.
+    stopped: Option<Status>,
+    /// When it had ended, more was written than may be.
+    is_full: bool,
 }
 
 impl Step {
-    fn start(orders: &Orders, blobs: &Blobs, root: &OwnedFd, mounts: &[OwnedFd]) -> Result<Self, InitError> {
+    fn start(orders: &Orders, blobs: &Blobs, root: &OwnedFd, mounts: &[OwnedFd], group: Option<&Group>) -> Result<Self, InitError> {
         let prepared = |errno: Errno| InitError::new("prepare", "step")(errno);
         let orders_file = orders.write(blobs).map_err(InitError::new("write", "orders"))?;
         let (socket, theirs) =
@@ -217,12 +234,12 @@ impl Step {
         let launch = sys::Launch { program, argv: &argv, env: &[], fds: &fds, namespaces, gate: Some(3) };
         let child = launch.start().map_err(InitError::new("make namespaces", "step"))?;
         let step = Self { child, isolation: orders.isolation, socket, out, err };
-        step.admit().inspect_err(|_| step.kill())?;
+        step.admit(group).inspect_err(|_| step.kill())?;
         Ok(step)
     }
 
-    /// Writes the id maps when the child is there, and lets it go on.
-    fn admit(&self) -> Result<(), InitError> {
+    /// Writes the id maps and puts it into its group when the child is there, and lets it go on.
+    fn admit(&self, group: Option<&Group>) -> Result<(), InitError> {
         let mut byte = [0; 1];
         let there = rustix::net::recv(&self.socket, &mut byte[..], RecvFlags::empty()).map(|(read, _)| read);
         if there != Ok(1) {
@@ -236,6 +253,7 @@ impl Step {
             let path = format!("/proc/{}/{name}", self.child.pid.as_raw_nonzero());
             std::fs::write(&path, map).map_err(InitError::new("map ids", &path))?;
         }
+        group.map_or(Ok(()), |group| group.admit(self.child.pid)).map_err(no_group)?;
         rustix::net::send(&self.socket, &byte, SendFlags::NOSIGNAL).map_err(InitError::new("start", "step"))?;
         self.child.started().map_err(InitError::new("start", "pid 1 of the step"))
     }
@@ -256,7 +274,7 @@ impl Step {
     }
 
     /// Until pid 1 has ended: with it ends every process of the step, so nobody holds the pipes longer.
-    fn watch(&self, cancel: &OwnedFd, output: &mut dyn FnMut(Stream, &[u8])) -> Watched {
+    fn watch(&self, mut watchdog: Watchdog, cancel: &OwnedFd, output: &mut dyn FnMut(Stream, &[u8])) -> Watched {
         let mut watched = Watched::default();
         let mut buffer = vec![0; 1 << 16];
         let (mut out_open, mut err_open, mut socket_open) = (true, true, true);
@@ -268,11 +286,13 @@ impl Step {
                 PollFd::new(if socket_open { &self.socket } else { pidfd }, PollFlags::IN),
                 PollFd::new(if out_open { &self.out } else { pidfd }, PollFlags::IN),
                 PollFd::new(if err_open { &self.err } else { pidfd }, PollFlags::IN),
-                PollFd::new(if watched.cancelled { pidfd } else { cancel }, PollFlags::IN),
+                PollFd::new(if watched.stopped.is_some() { pidfd } else { cancel }, PollFlags::IN),
             ];
-            if !matches!(rustix::event::poll(&mut fds, None), Ok(_) | Err(Errno::INTR)) {
+            let patience = if watched.stopped.is_some() { None } else { watchdog.patience() };
+            let patience = patience.and_then(|patience| rustix::time::Timespec::try_from(patience).ok());
+            if !matches!(rustix::event::poll(&mut fds, patience.as_ref()), Ok(_) | Err(Errno::INTR)) {
                 // Out of memory: nothing more can be watched.
-                watched.cancelled = true;
+                watched.stopped = Some(Status::Cancelled);
                 rustix::process::pidfd_send_signal(&self.child.pidfd, Signal::KILL).ok();
                 return watched;
             }
@@ -292,19 +312,26 @@ impl Step {
                 // What is in the pipes now is all there will ever be: at most their size.
                 pass_on(&self.out, &mut buffer, MOST_READS, &mut |bytes| output(Stream::Out, bytes));
                 pass_on(&self.err, &mut buffer, MOST_READS, &mut |bytes| output(Stream::Err, bytes));
+                watched.is_full = watchdog.ended_full();
                 return watched;
             }
-            if stop && !watched.cancelled {
-                watched.cancelled = true;
-                self.stop();
+            if watched.stopped.is_none() {
+                let why = if stop { Some(Status::Cancelled) } else { watchdog.passed() };
+                if let Some(why) = why {
+                    watched.stopped = Some(why);
+                    self.stop();
+                }
             }
         }
     }
 
     fn reap(&self, watched: &Watched) -> Result<Status, InitError> {
         let ended = rustix::process::waitid(WaitId::PidFd(self.child.pidfd.as_fd()), WaitIdOptions::EXITED);
+        if let Some(why) = watched.stopped {
+            return Ok(why);
+        }
         match &watched.end {
-            _ if watched.cancelled => Ok(Status::Cancelled),
+            Some(Report::Exited(0)) if watched.is_full => Ok(Status::OutOfDisk),
             Some(Report::Failed(error)) => Err(error.clone()),
             Some(Report::Exited(code)) => Ok(Status::Exited(*code)),
             Some(Report::Signalled(signal)) => Ok(Status::Signalled(*signal)),
@@ -344,6 +371,23 @@ impl Watched {
             }
         }
         false
+    }
+}
+
+/// The size of /dev/shm that Docker gives.
+const SHARED_MEMORY: u64 = 64 << 20;
+
+/// The control group that it gets.
+fn group(spec: &Spec) -> Result<Option<Group>, InitError> {
+    spec.groups.as_ref().map(|groups| groups.make(&spec.limits.group)).transpose().map_err(no_group)
+}
+
+fn no_group(error: GroupError) -> InitError {
+    match error {
+        GroupError::Refused { what, path, source } => InitError::new(what, path.display())(source),
+        other @ (GroupError::NoVersion2 | GroupError::NoController { .. } | GroupError::Busy(_)) => {
+            InitError::new("use", other)(Errno::NOTSUP)
+        }
     }
 }
 

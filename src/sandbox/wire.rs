@@ -17,7 +17,7 @@ use rustix::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{InitError, Network, driver::Isolation, stubs::Stub};
+use super::{InitError, Network, ProcessLimit, Security, driver::Isolation, stubs::Stub};
 use crate::tree::TreePath;
 
 /// What pid 1 finds open.
@@ -47,8 +47,13 @@ pub(super) struct Orders {
     pub(super) mounts: Vec<Order>,
     pub(super) hosts: Blob,
     pub(super) resolv_conf: Blob,
+    /// What each process of the step may use.
+    pub(super) limits: Vec<ProcessLimit>,
+    /// The size of /dev/shm in bytes.
+    pub(super) shared_memory: u64,
     /// What judges the program's system calls: a [`crate::sys::Filter`], or nothing.
     pub(super) filter: Option<Blob>,
+    pub(super) security: Security,
     /// Root inside is root of the host.
     pub(super) host_root: bool,
     /// Two directories of the host that are the engine's alone: where the root is attached before it becomes the

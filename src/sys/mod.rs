@@ -6,6 +6,7 @@ mod clock;
 mod core_dumps;
 pub mod dir;
 mod error;
+mod landlock;
 mod namespace;
 mod poll;
 mod seccomp;
@@ -15,10 +16,11 @@ mod spawn;
 pub use clock::{coarse_now, now};
 pub use core_dumps::no_core_dumps;
 pub use error::PathError;
+pub use landlock::own_abstract_sockets;
 pub use namespace::{
     child_signals, leave_session_keyring, own_program, raise_loopback, set_hostname, set_mount_attributes, unshare_mounts, unshare_network,
     unshare_user_and_mounts,
 };
 pub use poll::is_ready;
 pub use seccomp::{Filter, Instruction};
-pub use spawn::{Child, Launch, Namespaces, Program, Stage, as_standard, inherited_fd};
+pub use spawn::{Child, Launch, Namespaces, Program, ResourceLimit, Stage, as_standard, inherited_fd};

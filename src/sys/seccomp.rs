@@ -34,8 +34,8 @@ impl Filter {
     /// For another process of this program on this machine.
     pub fn to_bytes(&self) -> Vec<u8> {
         let cell = |one: &libc::sock_filter| {
-            let ([a, b], [c, d, e, f]) = (one.code.to_ne_bytes(), one.k.to_ne_bytes());
-            [a, b, one.jt, one.jf, c, d, e, f]
+            let jumps = [one.jt, one.jf];
+            one.code.to_ne_bytes().into_iter().chain(jumps).chain(one.k.to_ne_bytes())
         };
         self.0.iter().flat_map(cell).collect()
     }
@@ -43,11 +43,11 @@ impl Filter {
     /// What [`Filter::to_bytes`] gave. `None`: it did not.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (cells, rest) = bytes.as_chunks::<CELL>();
-        let cell = |&[a, b, jt, jf, c, d, e, f]: &[u8; CELL]| libc::sock_filter {
-            code: u16::from_ne_bytes([a, b]),
+        let cell = |&[code @ .., jt, jf, k0, k1, k2, k3]: &[u8; CELL]| libc::sock_filter {
+            code: u16::from_ne_bytes(code),
             jt,
             jf,
-            k: u32::from_ne_bytes([c, d, e, f]),
+            k: u32::from_ne_bytes([k0, k1, k2, k3]),
         };
         rest.is_empty().then(|| Self(cells.iter().map(cell).collect()))
     }

@@ -15,7 +15,7 @@ use std::{
 
 use rustix::process::Pid;
 
-use super::Filter;
+use super::{Filter, landlock};
 
 /// New namespaces for a child.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -121,6 +121,21 @@ pub struct Program<'a> {
     pub groups: &'a [u32],
     /// What judges its system calls, each one more. Installed while there is still a right to.
     pub filters: &'a [Filter],
+    /// Rules of [`super::own_abstract_sockets`].
+    pub scope: Option<BorrowedFd<'a>>,
+    /// What its processes may use.
+    pub limits: &'a [ResourceLimit],
+}
+
+/// A limit of the kernel's, as setrlimit(2) has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ResourceLimit {
+    /// The kernel's number of the resource.
+    pub resource: u32,
+    /// What applies.
+    pub soft: u64,
+    /// How far it may be raised.
+    pub hard: u64,
 }
 
 /// Which part of starting a [`Program`] failed.
@@ -130,7 +145,9 @@ pub enum Stage {
     Cwd,
     /// Becoming the user.
     User,
-    /// Installing a filter of system calls.
+    /// Setting limits.
+    Limits,
+    /// Installing a filter of system calls, or rules about sockets.
     Filter,
     /// None of the candidates can be executed.
     Exec,
@@ -160,6 +177,7 @@ impl Program<'_> {
                     (0, _) => Ok(pid),
                     (_, at) if at == Stage::Cwd as u8 => Err((Stage::Cwd, error)),
                     (_, at) if at == Stage::User as u8 => Err((Stage::User, error)),
+                    (_, at) if at == Stage::Limits as u8 => Err((Stage::Limits, error)),
                     (_, at) if at == Stage::Filter as u8 => Err((Stage::Filter, error)),
                     _ => Err((Stage::Exec, error)),
                 }
@@ -181,8 +199,9 @@ impl Program<'_> {
             return (Stage::Cwd, errno());
         }
         // Before the user: without `CAP_SYS_ADMIN` it would take `no_new_privs`, with which sudo does not work.
-        for filter in self.filters {
-            if let Err(errno) = filter.install() {
+        let scoped = self.scope.map_or(Ok(()), landlock::restrict);
+        for installed in std::iter::once(scoped).chain(self.filters.iter().map(Filter::install)) {
+            if let Err(errno) = installed {
                 return (Stage::Filter, errno);
             }
         }
@@ -196,6 +215,13 @@ impl Program<'_> {
         // SAFETY: plain numbers.
         if unsafe { libc::syscall(libc::SYS_setresuid, self.uid, self.uid, self.uid) } != 0 {
             return (Stage::User, errno());
+        }
+        for limit in self.limits {
+            let new = libc::rlimit64 { rlim_cur: limit.soft, rlim_max: limit.hard };
+            // SAFETY: reads one structure that lives here; the old limit is not wanted.
+            if unsafe { libc::syscall(libc::SYS_prlimit64, 0, limit.resource, &raw const new, ptr::null_mut::<libc::rlimit64>()) } != 0 {
+                return (Stage::Limits, errno());
+            }
         }
         close_from(3, libc::CLOSE_RANGE_CLOEXEC);
         restore_signals();

@@ -26,6 +26,7 @@ fn main() -> ExitCode {
         [sandbox::STEP_INIT] => sandbox::init_main(),
         [sandbox::probe::PROBE_ENGINE, question] => sandbox::probe::engine_main(question.as_ref()),
         ["engine", name] => engine(name),
+        ["connect", name] => connect(name),
         ["sleeping-engine", word] => fronts::sleeping_engine(word),
         ["telling-engine"] => fronts::telling_engine(),
         ["sleeping-front", word] => fronts::sleeping_front(word),
@@ -92,6 +93,21 @@ fn everything(who: &str, words: &[&str]) -> ExitCode {
         ended(name, std::panic::catch_unwind(case).is_ok());
     }
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// As a program of a step: says whether an abstract socket of that name is there for it.
+fn connect(name: &str) -> ExitCode {
+    use std::os::linux::net::SocketAddrExt as _;
+    let address = std::os::unix::net::SocketAddr::from_abstract_name(name).expect("a name");
+    match std::os::unix::net::UnixStream::connect_addr(&address) {
+        Ok(_) => say("reached"),
+        Err(error) => say(&format!("{:?}", error.kind())),
+    }
+    let own = std::os::unix::net::SocketAddr::from_abstract_name(format!("{name}-own")).expect("a name");
+    let _listener = std::os::unix::net::UnixListener::bind_addr(&own).expect("a socket of its own");
+    let child = std::os::unix::net::UnixStream::connect_addr(&own);
+    say(if child.is_ok() { "own reached" } else { "own refused" });
+    ExitCode::SUCCESS
 }
 
 fn front(args: &[&str]) -> ExitCode {

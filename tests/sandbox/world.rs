@@ -97,6 +97,9 @@ impl World {
             mounts: Vec::<Mount>::new(),
             hosts: b"127.0.0.1 localhost\n".to_vec(),
             resolv_conf: b"nameserver 192.0.2.1\n".to_vec(),
+            limits: sandbox::Limits::default(),
+            groups: None,
+            security: sandbox::Security::Sandbox,
         }
     }
 
@@ -112,7 +115,7 @@ pub(crate) fn run(spec: Spec) -> Ran {
 
 pub(crate) fn run_until(spec: Spec, cancel: &OwnedFd) -> Ran {
     let (mut out, mut err) = (Vec::new(), Vec::new());
-    let Root::Overlay(Overlay { upper, .. }) = &spec.root else { panic!("a step of these tests runs in an overlay") };
+    let Root::Overlay(Overlay { upper, .. }) = &spec.root else { unreachable!("a step of these tests runs in an overlay") };
     let upper = upper.clone();
     let result = sandbox::run(spec, cancel, &mut |stream, bytes| match stream {
         Stream::Out => out.extend_from_slice(bytes),

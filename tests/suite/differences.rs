@@ -217,9 +217,8 @@ fn the_network_of_a_step_is_the_hosts() {
 }
 
 #[test]
-fn a_step_without_its_sandbox_or_with_a_device_is_refused() {
+fn a_step_with_a_device_is_refused() {
     let project = with(&[]);
-    refused(&project, "FROM busybox\nRUN --security=insecure true\n", &["--security=insecure", "Dockerfile:2"]);
     refused(&project, "FROM busybox\nRUN --device=vendor.com/gpu=0 true\n", &["vendor.com/gpu=0", "Dockerfile:2"]);
 }
 

@@ -8,6 +8,8 @@ use std::{
     time::Duration,
 };
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use crate::harness::{Project, Ran, need_root, output_of, processes_with, wait_until};
 
 const DOCKERFILE: &str = "FROM busybox\nENV A=b\nWORKDIR /app\nRUN echo 1 > one\nCOPY VERSION ./\nRUN mkdir -p data && cat VERSION > data/stamp\nCOPY lib ./lib\nRUN ls lib | wc -l > count\nRUN dd if=/dev/zero of=zero bs=64k count=40 2>/dev/null\nCOPY VERSION /etc/version\nRUN chmod 0700 one\n";
@@ -44,6 +46,40 @@ fn left(project: &Project) -> Vec<String> {
     left
 }
 
+/// A started build, stopped so that it starts no more processes, and all that come from it.
+fn descendants(build: &Child) -> Vec<(u32, String)> {
+    let parents: Vec<(u32, u32)> = fs::read_dir("/proc")
+        .unwrap()
+        .flatten()
+        .filter_map(|entry| {
+            let pid = entry.file_name().to_str()?.parse().ok()?;
+            let stat = fs::read_to_string(entry.path().join("stat")).ok()?;
+            // After the name, which may have anything in it: the state, the parent.
+            Some((pid, stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()?))
+        })
+        .collect();
+    let mut all = vec![build.id()];
+    let mut at = 0;
+    while let Some(parent) = all.get(at).copied() {
+        all.extend(parents.iter().filter(|(_, of)| *of == parent).map(|(pid, _)| *pid));
+        at += 1;
+    }
+    let line = |pid: u32| String::from_utf8_lossy(&fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default()).replace('\0', " ");
+    all.into_iter().skip(1).map(|pid| (pid, line(pid))).collect()
+}
+
+/// Kills a build with SIGKILL and waits until nothing that came from it is there. A process that is being killed may still
+/// be in a system call that makes a file: as long as it is in /proc it is not gone.
+fn kill_and_wait(build: &mut Child) {
+    let pid = Pid::from_child(build);
+    kill_process(pid, Signal::STOP).unwrap();
+    let all = descendants(build);
+    build.kill().unwrap();
+    let _status = build.wait().unwrap();
+    let gone = || all.iter().all(|(pid, _)| !std::path::Path::new(&format!("/proc/{pid}")).exists());
+    wait_until(20, "the processes of a killed build to be gone", || gone().then_some(()));
+}
+
 fn random(below: u64) -> u64 {
     RandomState::new().build_hasher().finish() % below
 }
@@ -61,8 +97,7 @@ fn after_a_kill_at_any_moment_the_next_build_succeeds_and_nothing_is_left() {
         let spec = format!("type=oci,tar=false,dest=killed{round}");
         let mut build: Child = project.command(["build", "-o", &spec, "ctx"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         std::thread::sleep(Duration::from_millis(random(longest)));
-        build.kill().unwrap();
-        let _status = build.wait().unwrap();
+        kill_and_wait(&mut build);
         wait_until(10, "the processes and mounts of a killed build to be gone", || left(&project).is_empty().then_some(()));
         let before = committed(&project);
         let image = project.image(&[]);
@@ -86,22 +121,92 @@ fn committed(project: &Project) -> Vec<(String, Vec<u8>)> {
     all
 }
 
-#[test]
-fn ctrl_c_ends_the_step_and_the_exit_code_says_so() {
-    let project = Project::with_busybox();
-    project.dockerfile("FROM busybox\nRUN echo running; (sleep 971 &) ; sleep 971\n");
-    let mut build = project.start_build(&["-o", "type=oci,dest=image.tar"]);
+/// A build whose step sleeps, in two processes, for a number of seconds that no other test has.
+fn sleeper(project: &Project, seconds: u32, args: &[&str]) -> Child {
+    project.dockerfile(&format!("FROM busybox\nRUN echo running; (sleep {seconds} &) ; sleep {seconds}\n"));
+    let build = project.start_build(args);
     // The step runs when a sleep of that length does.
-    let sleeping = || processes_with("sleep\u{0}971").len();
-    wait_until(30, "the step to run", || (sleeping() == 2).then_some(()));
-    let pid = rustix::process::Pid::from_child(&build);
-    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
-    let status = wait_until(15, "the build to end", || build.try_wait().unwrap());
-    assert_eq!(status.code(), Some(130));
-    wait_until(10, "all of the step to be dead", || (sleeping() == 0).then_some(()));
-    assert!(!project.path("image.tar").exists(), "an output that is not whole was left");
-    wait_until(10, "mounts to be gone", || left(&project).is_empty().then_some(()));
+    wait_until(30, "the step to run", || (sleeping(seconds) == 2).then_some(()));
+    build
+}
+
+fn sleeping(seconds: u32) -> usize {
+    processes_with(&format!("sleep\0{seconds}")).len()
+}
+
+/// Every process of the step is dead, nothing is mounted, no lock and no file is left, and the store is good.
+fn assert_nothing_is_left(project: &Project, seconds: u32) {
+    wait_until(10, "all of the step to be dead", || (sleeping(seconds) == 0).then_some(()));
+    wait_until(10, "mounts to be gone", || left(project).is_empty().then_some(()));
+    project.dockerfile("FROM busybox\nRUN true\n");
+    let _next = project.build(&[]).good();
     assert_eq!(fs::read_dir(project.store().join("tmp")).unwrap().count(), 0, "temporary files are left");
+    assert_eq!(fs::read_dir(project.store().join("locks")).unwrap().count(), 0, "locks are left");
+}
+
+#[test]
+fn the_signals_that_ask_a_build_to_end_end_its_step_and_the_exit_code_says_so() {
+    for (signal, seconds) in [(Signal::INT, 9701), (Signal::TERM, 9702), (Signal::HUP, 9703)] {
+        let project = Project::with_busybox();
+        let mut build = sleeper(&project, seconds, &["-o", "type=oci,dest=image.tar"]);
+        kill_process(Pid::from_child(&build), signal).unwrap();
+        let status = wait_until(15, "the build to end", || build.try_wait().unwrap());
+        assert_eq!(status.code(), Some(130));
+        wait_until(10, "all of the step to be dead", || (sleeping(seconds) == 0).then_some(()));
+        assert!(!project.path("image.tar").exists(), "an output that is not whole was left");
+        assert_eq!(fs::read_dir(project.store().join("tmp")).unwrap().count(), 0, "temporary files are left");
+        assert_nothing_is_left(&project, seconds);
+    }
+}
+
+#[test]
+fn a_lost_terminal_ends_the_step() {
+    let Some(script) = crate::harness::need("script") else { return };
+    let project = Project::with_busybox();
+    project.dockerfile("FROM busybox\nRUN (sleep 9704 &) ; sleep 9704\n");
+    let build = project.command(["build", "ctx"]);
+    let mut line = String::from("exec");
+    for word in std::iter::once(build.get_program()).chain(build.get_args()) {
+        line.push(' ');
+        line.push_str(word.to_str().unwrap());
+    }
+    let mut terminal = Command::new(script);
+    terminal.args(["-q", "-c", &line, "/dev/null"]).current_dir(project.path("")).stdin(Stdio::null()).stdout(Stdio::null());
+    terminal.env_clear().envs(build.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let mut terminal = terminal.spawn().unwrap();
+    wait_until(30, "the step to run", || (sleeping(9704) == 2).then_some(()));
+    // The one who holds the other end of the terminal is gone: the kernel sends SIGHUP to the build.
+    terminal.kill().unwrap();
+    let _status = terminal.wait().unwrap();
+    assert_nothing_is_left(&project, 9704);
+}
+
+#[test]
+fn a_step_that_runs_out_of_time_is_killed_with_all_that_it_started() {
+    let project = Project::with_busybox();
+    let build = sleeper(&project, 9705, &["--step-timeout", "3s"]);
+    let ran = Ran::of_child("build --step-timeout 3s".to_owned(), build).ends_with(3);
+    let _said = ran.says(&["it ran longer than 3s", "--> Dockerfile:2:1"]);
+    assert_nothing_is_left(&project, 9705);
+}
+
+#[test]
+fn whoever_is_killed_leaves_no_process_of_the_step() {
+    for (victim, seconds) in [("build", 9706), ("engine-process", 9707), ("step-init", 9708)] {
+        let project = Project::with_busybox();
+        let mut build = sleeper(&project, seconds, &[]);
+        let all = descendants(&build);
+        match all.iter().find(|(_, line)| line.contains(victim)) {
+            Some((pid, _)) => kill_process(Pid::from_raw(i32::try_from(*pid).unwrap()).unwrap(), Signal::KILL).unwrap(),
+            None if victim == "build" => kill_process(Pid::from_child(&build), Signal::KILL).unwrap(),
+            None => panic!("no {victim} among {all:?}"),
+        }
+        let status = wait_until(15, "the build to end", || build.try_wait().unwrap());
+        assert_ne!(status.code(), Some(0), "{victim}");
+        let gone = || all.iter().all(|(pid, _)| !std::path::Path::new(&format!("/proc/{pid}")).exists());
+        wait_until(20, "its processes to be gone", || gone().then_some(()));
+        assert_nothing_is_left(&project, seconds);
+    }
 }
 
 #[test]

@@ -28,6 +28,7 @@ mod hostile;
 mod isolation;
 mod killing;
 mod language;
+mod limits;
 mod lint;
 mod messages;
 mod mounts;

@@ -1,6 +1,6 @@
 //! `/dev` of a step: a tmpfs with the devices that every container has.
 //!
-//! Source: the runtime specification, config-linux.md, "Default Devices".
+//! Source: the runtime specification, config-linux.md, "Default Devices"; runc's links.
 
 use std::os::fd::{AsFd as _, OwnedFd};
 
@@ -17,7 +17,8 @@ use crate::sandbox::{InitError, stubs::Place};
 pub(in crate::sandbox) const DEVICES: [(&str, u32, u32); 6] =
     [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
 
-pub(in crate::sandbox) const LINKS: [(&str, &str); 5] = [
+pub(in crate::sandbox) const LINKS: [(&str, &str); 6] = [
+    ("core", "/proc/kcore"),
     ("fd", "/proc/self/fd"),
     ("stdin", "/proc/self/fd/0"),
     ("stdout", "/proc/self/fd/1"),
@@ -25,8 +26,8 @@ pub(in crate::sandbox) const LINKS: [(&str, &str); 5] = [
     ("ptmx", "pts/ptmx"),
 ];
 
-/// Mounts it at `place`; without `shared_memory` where the step mounts something at /dev/shm itself.
-pub(super) fn mount(place: &Place, shared_memory: bool) -> Result<(), InitError> {
+/// Mounts it at `place`, with so many bytes of shared memory; without, where the step mounts something at /dev/shm itself.
+pub(super) fn mount(place: &Place, shared_memory: Option<u64>) -> Result<(), InitError> {
     let failed = |name: &str| InitError::new::<Errno>("mount", format!("/dev/{name}"));
     let flags = MountAttrFlags::MOUNT_ATTR_NOSUID;
     let dev = file_system("tmpfs", &[("mode", "0755"), ("size", "65536k")], flags).map_err(failed(""))?;
@@ -39,8 +40,9 @@ pub(super) fn mount(place: &Place, shared_memory: bool) -> Result<(), InitError>
     }
     within(&dev, "pts", terminals).map_err(failed("pts"))?;
     let quiet = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOEXEC;
-    if shared_memory {
-        within(&dev, "shm", || file_system("tmpfs", &[("mode", "1777"), ("size", "65536k")], quiet)).map_err(failed("shm"))?;
+    if let Some(bytes) = shared_memory {
+        let size = bytes.to_string();
+        within(&dev, "shm", || file_system("tmpfs", &[("mode", "1777"), ("size", &size)], quiet)).map_err(failed("shm"))?;
     }
     match within(&dev, "mqueue", || file_system("mqueue", &[], quiet)) {
         // A kernel may be without.

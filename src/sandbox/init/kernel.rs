@@ -4,8 +4,10 @@
 //! and no capability is asked of who opens them. The step cannot take a cover away: it has no `CAP_SYS_ADMIN`, and in a
 //! user namespace that it makes itself the covers are locked, and the kernel refuses another /proc beside a covered one.
 //!
-//! Source: the runtime specification's `maskedPaths` and `readonlyPaths`; CVE-2025-31133 (what covers must be the
+//! Source: the runtime specification's `maskedPaths` and `readonlyPaths`, moby `daemon/pkg/oci/defaults.go`; CVE-2025-31133 (what covers must be the
 //! null device and nothing else).
+//!
+//! A step with `--security=insecure` gets both as they are.
 
 use std::os::fd::OwnedFd;
 
@@ -20,7 +22,7 @@ use super::{
     mounts::{Stage, attach, attach_over, copy_from, copy_of, file_system},
 };
 use crate::{
-    sandbox::{InitError, stubs::Place},
+    sandbox::{InitError, Security, stubs::Place},
     sys,
 };
 
@@ -39,13 +41,13 @@ const QUIET: MountAttrFlags =
 /// Mounts a fresh /proc of the step's pid namespace. Where root is the host's own root a step may make no user
 /// namespace, as in Docker: the rights that it has in one, over files that are its own, would reach the cgroup that the
 /// engine is in.
-pub(super) fn mount_proc(place: &Place, stage: &Stage<'_>, host_root: bool) -> Result<(), InitError> {
+pub(super) fn mount_proc(place: &Place, stage: &Stage<'_>, host_root: bool, security: Security) -> Result<(), InitError> {
     let (proc, fresh) = match file_system("proc", &[], QUIET) {
         Err(Errno::PERM) => (outer_proc()?, false),
         fresh => (fresh.map_err(InitError::new("mount a fresh", "/proc"))?, true),
     };
     // The filter refuses user namespaces to a step as well: where the setting is read-only that must do.
-    if host_root && fresh {
+    if host_root && fresh && security == Security::Sandbox {
         let flags = OFlags::WRONLY | OFlags::CLOEXEC;
         let limit = rustix::fs::openat(&proc, c"sys/user/max_user_namespaces", flags, Mode::empty());
         // The setting is that of the step's own user namespace.
@@ -53,6 +55,9 @@ pub(super) fn mount_proc(place: &Place, stage: &Stage<'_>, host_root: bool) -> R
         set.map_err(InitError::new("set", "/proc/sys/user/max_user_namespaces"))?;
     }
     attach(&proc, place)?;
+    if security == Security::Insecure {
+        return Ok(());
+    }
     cover(&proc, "/proc", &PROC_COVERED, stage)?;
     for path in PROC_READ_ONLY {
         let Some(found) = find(&proc, path).map_err(InitError::new("protect", format_args!("/proc/{path}")))? else { continue };
@@ -73,15 +78,36 @@ fn outer_proc() -> Result<OwnedFd, InitError> {
 }
 
 /// Mounts /sys, all of it read-only: a fresh one if the network namespace is the step's own, else the host's.
-pub(super) fn mount_sys(place: &Place, stage: &Stage<'_>, own_network: bool) -> Result<(), InitError> {
+pub(super) fn mount_sys(place: &Place, stage: &Stage<'_>, own_network: bool, security: Security) -> Result<(), InitError> {
     let fresh = if own_network { file_system("sysfs", &[], QUIET).ok() } else { None };
     let sys = match fresh {
         Some(sys) => sys,
         None => copy_from(rustix::fs::CWD, "/sys").map_err(InitError::new("bind", "/sys"))?,
     };
-    sys::set_mount_attributes(&sys, QUIET | MountAttrFlags::MOUNT_ATTR_RDONLY).map_err(InitError::new("protect", "/sys"))?;
+    let flags = if security == Security::Insecure { QUIET } else { QUIET | MountAttrFlags::MOUNT_ATTR_RDONLY };
+    sys::set_mount_attributes(&sys, flags).map_err(InitError::new("protect", "/sys"))?;
     attach(&sys, place)?;
-    cover(&sys, "/sys", &SYS_COVERED, stage)
+    if security == Security::Insecure {
+        return Ok(());
+    }
+    let throttles = throttles(&sys).map_err(InitError::new("read", "/sys/devices/system/cpu"))?;
+    let paths: Vec<&str> = SYS_COVERED.into_iter().chain(throttles.iter().map(String::as_str)).collect();
+    cover(&sys, "/sys", &paths, stage)
+}
+
+/// How hot each processor is tells what others do with it.
+fn throttles(sys: &OwnedFd) -> Result<Vec<String>, Errno> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    // One answers for all: without it there is nothing to look for.
+    let Some(_first) = find(sys, "devices/system/cpu/cpu0/thermal_throttle")? else { return Ok(Vec::new()) };
+    let all = rustix::fs::openat(sys, c"devices/system/cpu", flags, Mode::empty())?;
+    let mut paths = Vec::new();
+    for entry in rustix::fs::Dir::read_from(&all)? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        let is_processor = name.strip_prefix("cpu").is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_digit()));
+        paths.extend(is_processor.then(|| format!("devices/system/cpu/{name}/thermal_throttle")));
+    }
+    Ok(paths)
 }
 
 /// Directories get an empty one over them, files the null device.

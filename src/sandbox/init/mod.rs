@@ -15,7 +15,7 @@ pub(super) use mounts::file_system;
 use std::{
     ffi::{CString, OsStr, OsString},
     os::{
-        fd::{AsFd as _, OwnedFd},
+        fd::{AsFd, OwnedFd},
         unix::ffi::OsStrExt as _,
     },
     process::ExitCode,
@@ -31,7 +31,7 @@ use rustix::{
 };
 
 use super::{
-    InitError,
+    InitError, ProcessLimit, Security,
     driver::Isolation,
     family::Family,
     wire::{Orders, Report, fds},
@@ -106,7 +106,9 @@ fn begin(socket: &OwnedFd) -> Result<(Pid, Option<Family>), InitError> {
     pivot(&root)?;
     Report::Mounted(stubs).send(socket).map_err(InitError::new("report", "mounts"))?;
     standard_streams(&orders)?;
-    drop_bounding_set()?;
+    if orders.security == Security::Sandbox {
+        drop_bounding_set()?;
+    }
     let started = start(&orders, &root, filter.as_slice());
     // What is left to do needs no right, and a program that took pid 1 over would find none.
     let none = CapabilitySet::empty();
@@ -172,6 +174,10 @@ fn start(orders: &Orders, root: &OwnedFd, filters: &[sys::Filter]) -> Result<Pid
     let exec = |_: std::ffi::NulError| InitError::new("exec", &name)(Errno::INVAL);
     let candidates = strings(&candidates(&orders.argv, &orders.env)).map_err(exec)?;
     let (argv, env) = (strings(&orders.argv).map_err(exec)?, strings(&orders.env).map_err(exec)?);
+    // In a network namespace of its own it has abstract sockets of its own too. Without a user namespace there is no right to it.
+    let may = orders.isolation == Isolation::Namespaces && orders.security == Security::Sandbox;
+    let scope = if may && orders.network == super::Network::Host { sys::own_abstract_sockets() } else { None };
+    let limits: Vec<_> = orders.limits.iter().map(ProcessLimit::raw).collect();
     let program = sys::Program {
         candidates: &candidates,
         argv: &argv,
@@ -180,11 +186,14 @@ fn start(orders: &Orders, root: &OwnedFd, filters: &[sys::Filter]) -> Result<Pid
         uid: orders.uid,
         gid: orders.gid,
         groups: &orders.groups,
+        scope: scope.as_ref().map(AsFd::as_fd),
+        limits: &limits,
         filters,
     };
     program.start().map_err(|(stage, error)| match stage {
         sys::Stage::Cwd => InitError::new("enter", &orders.cwd)(error),
         sys::Stage::User => InitError::new("become user", format_args!("{}:{}", orders.uid, orders.gid))(error),
+        sys::Stage::Limits => InitError::new("set", "limits of processes")(error),
         sys::Stage::Filter => InitError::new("install", "seccomp filter")(error),
         sys::Stage::Exec => InitError::new("exec", &name)(error),
     })

@@ -40,9 +40,12 @@ pub(super) fn complete(root: &OwnedFd, orders: &Orders, blobs: &Blobs, passed: V
     for (path, mount) in [("proc", 0), ("dev", 1), ("sys", 2)] {
         let place = Place::find(root, &fixed(path)?, Links::Refuse, Missing::Make(Shape::Directory, &mut made))?;
         match mount {
-            0 => kernel::mount_proc(&place, &stage, orders.host_root)?,
-            1 => devices::mount(&place, !orders.mounts.iter().any(|order| order.target.as_bytes() == b"dev/shm"))?,
-            _ => kernel::mount_sys(&place, &stage, orders.network == Network::None)?,
+            0 => kernel::mount_proc(&place, &stage, orders.host_root, orders.security)?,
+            1 => {
+                let own = orders.mounts.iter().any(|order| order.target.as_bytes() == b"dev/shm");
+                devices::mount(&place, (!own).then_some(orders.shared_memory))?;
+            }
+            _ => kernel::mount_sys(&place, &stage, orders.network == Network::None, orders.security)?,
         }
     }
     let mut passed = passed.into_iter();

@@ -4,7 +4,7 @@
 //! - `table`: what the table says. `program`: the filter made of it.
 //!
 //! Two differences to what libseccomp makes of the profile: of an argument only the word that the kernel reads is
-//! looked at (`socket(0x1_0000_0026, …)` is AF_ALG and not some family above 40), and x32 is a kernel without x32.
+//! looked at (`socket(0x1_0000_0026, …)` is `AF_ALG` and not some family above 40), and x32 is a kernel without x32.
 //! As with Docker, i386 programs reach the families that are refused through `socketcall`, whose arguments no
 //! filter can see.
 

@@ -180,12 +180,12 @@ mod tests {
         let cells: Vec<&[u8; 8]> = program.as_chunks::<8>().0.iter().collect();
         let (mut at, mut loaded) = (0, 0_u32);
         loop {
-            let &[a, b, jt, jf, c, d, e, f] = cells[at];
-            let (code, k) = (u16::from_ne_bytes([a, b]), u32::from_ne_bytes([c, d, e, f]));
+            let &[code @ .., jt, jf, k0, k1, k2, k3] = cells[at];
+            let (code, operand) = (u16::from_ne_bytes(code), u32::from_ne_bytes([k0, k1, k2, k3]));
             at += 1;
             let holds = match code {
                 0x20 => {
-                    loaded = match k {
+                    loaded = match operand {
                         0 => number,
                         4 => arch,
                         16 => (argument & 0xffff_ffff) as u32,
@@ -194,14 +194,14 @@ mod tests {
                     continue;
                 }
                 0x05 => {
-                    at += k as usize;
+                    at += operand as usize;
                     continue;
                 }
-                0x06 => return k,
-                0x15 => loaded == k,
-                0x25 => loaded > k,
-                0x35 => loaded >= k,
-                0x45 => loaded & k != 0,
+                0x06 => return operand,
+                0x15 => loaded == operand,
+                0x25 => loaded > operand,
+                0x35 => loaded >= operand,
+                0x45 => loaded & operand != 0,
                 other => unreachable!("{other}"),
             };
             at += usize::from(if holds { jt } else { jf });

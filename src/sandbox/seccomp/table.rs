@@ -52,9 +52,8 @@ pub(super) fn verdicts(table: &str, arch: Arch, capabilities: CapabilitySet) -> 
 /// One more row of the same call.
 fn add(verdict: &mut Verdict, more: Verdict) {
     match (&mut *verdict, more) {
-        (Verdict::Allowed, _) => {}
+        (Verdict::Allowed, _) | (Verdict::If(_), Verdict::Refused(_)) => {}
         (Verdict::If(conditions), Verdict::If(more)) => conditions.extend(more),
-        (Verdict::If(_), Verdict::Refused(_)) => {}
         (Verdict::Refused(_), more) | (_, more @ Verdict::Allowed) => *verdict = more,
     }
 }

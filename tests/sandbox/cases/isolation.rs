@@ -14,6 +14,7 @@ cases![
     nothing_of_the_kernel_can_be_set,
     covers_cannot_be_taken_away,
     no_step_makes_a_user_namespace,
+    an_abstract_socket_of_the_host_is_out_of_reach,
     a_device_cannot_be_made,
     a_step_without_network_has_only_loopback,
     a_step_with_the_network_of_the_host_has_it,
@@ -79,6 +80,26 @@ fn no_step_makes_a_user_namespace(world: &World) {
     let ran = world.shell("unshare -U true && echo made");
     assert_eq!(ran.out, "", "{ran:?}");
     assert_eq!(limit(), before, "the limit is the step's own");
+}
+
+fn an_abstract_socket_of_the_host_is_out_of_reach(world: &World) {
+    use std::os::{linux::net::SocketAddrExt as _, unix::net};
+    let name = format!("lapstrake-canary-{}", std::process::id());
+    let address = net::SocketAddr::from_abstract_name(&name).expect("a name");
+    let _listener = net::UnixListener::bind_addr(&address).expect("a socket");
+    assert!(net::UnixStream::connect_addr(&address).is_ok());
+    let _size = std::fs::copy("/proc/self/exe", world.path("base/bin/program")).expect("a copy of this program");
+    // Before Linux 6.12 nothing keeps a step on the network of the host from it.
+    let scoped = lapstrake::sys::own_abstract_sockets().is_some();
+    for network in [Network::Host, Network::None] {
+        let ran = run(Spec { network, ..world.spec(&["program", "connect", &name]) });
+        let said = if scoped || network == Network::None {
+            ran.err.starts_with("PermissionDenied") || ran.err.starts_with("ConnectionRefused")
+        } else {
+            true
+        };
+        assert!(said && ran.err.ends_with("own reached\n"), "{network:?} {ran:?}");
+    }
 }
 
 fn a_device_cannot_be_made(world: &World) {
