@@ -104,7 +104,7 @@ fn spawn(preset: Preset, fds: &[BorrowedFd<'_>]) -> Result<(EngineProcess, Vec<R
     let mut refused = Vec::new();
     let mut first = None;
     for ids in preset.ids() {
-        match enter::spawn_engine(ids, &[OsString::from(ENGINE)], &[], fds) {
+        match preset.spawn(ids, &[OsString::from(ENGINE)], fds) {
             Ok(engine) => return Ok((engine, refused)),
             Err(error) => {
                 refused.push(Refusal::of_ids(ids, &error));

@@ -9,7 +9,7 @@
 //! What is tried, offered on the command line and shown by `doctor` is what [`IDS`] and [`SNAPSHOTS`] list, in order of
 //! preference: a way of running that is being built is in neither.
 
-use std::{fmt, path::Path};
+use std::{ffi::OsString, fmt, os::fd::BorrowedFd, path::Path};
 
 use serde::{Deserialize, Serialize};
 
@@ -159,6 +159,17 @@ impl Preset {
             Self::None => false,
         };
         IDS.iter().copied().filter(wanted).collect()
+    }
+
+    /// An engine with these ids, if they may be used without being asked for.
+    ///
+    /// Steps with the host's ids are not confined. In an ordinary container, whose root may mount nothing, that costs the
+    /// container; where root may mount it is the machine's, or as good as it, and can make user namespaces possible instead.
+    pub fn spawn(self, ids: Ids, args: &[OsString], fds: &[BorrowedFd<'_>]) -> Result<enter::EngineProcess, enter::EnterError> {
+        if self == Self::Auto && ids == Ids::Host && enter::may_mount() {
+            return Err(enter::EnterError::not_asked_for());
+        }
+        enter::spawn_engine(ids, args, &[], fds)
     }
 
     fn name(self) -> &'static str {

@@ -61,7 +61,7 @@ pub fn probe(store: Result<&Path, Refusal>, preset: Preset, wish: SnapshotWish) 
     for ids in preset.ids() {
         let dir = store.as_ref().copied().ok();
         let question = Question { store: dir.unwrap_or("/".as_ref()).to_owned(), wish, enter_only: used.is_some() || dir.is_none() };
-        match ask_engine(ids, &question) {
+        match ask_engine(preset, ids, &question) {
             Ok((extents, found)) => {
                 rows.push(Row::new(Axis::Ids, ids, Outcome::Works(extents)));
                 used = used.or(Some((ids, found)));
@@ -85,11 +85,11 @@ pub fn probe(store: Result<&Path, Refusal>, preset: Preset, wish: SnapshotWish) 
     Report { rows, used: driver }
 }
 
-fn ask_engine(ids: Ids, question: &Question) -> Result<(String, Found), enter::EnterError> {
+fn ask_engine(preset: Preset, ids: Ids, question: &Question) -> Result<(String, Found), enter::EnterError> {
     let failed = |error: std::io::Error| enter::EnterError::new(enter::Tried::Start, &error);
     let (answers, theirs) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(|errno| failed(errno.into()))?;
     let question = serde_json::to_string(question).map_err(|error| failed(error.into()))?;
-    let engine = enter::spawn_engine(ids, &[PROBE_ENGINE.into(), question.into()], &[], &[theirs.as_fd()])?;
+    let engine = preset.spawn(ids, &[PROBE_ENGINE.into(), question.into()], &[theirs.as_fd()])?;
     drop(theirs);
     let mut text = Vec::new();
     File::from(answers).take(1 << 20).read_to_end(&mut text).map_err(failed)?;

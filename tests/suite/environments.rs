@@ -159,6 +159,8 @@ fn without_user_namespaces_the_limit_is_named_and_no_disk() {
     let place = Place::of_a_user(project, "echo 0 > /proc/sys/user/max_user_namespaces");
     let _loaded = place.run(&["load", "-i", layout.to_str().unwrap(), "-t", "busybox"]).good();
     let way_out = place.fails(&FULL, &["the limit `user.max_user_namespaces` (0) is reached"]);
+    // Root there may mount: steps that are not confined must be asked for.
+    let _told = place.fails(&[], &["the limit `user.max_user_namespaces` (0) is reached", "steps would not be confined"]);
     assert!(way_out.starts_with("sysctl -w user.max_user_namespaces="), "{way_out}");
     place.keeps_its_word();
     let _turned = place.script(&way_out).good();
@@ -166,6 +168,27 @@ fn without_user_namespaces_the_limit_is_named_and_no_disk() {
     // Enough for the engine and none for its step; or, while one of before is still being freed, for neither.
     let _one = place.script("echo 1 > /proc/sys/user/max_user_namespaces").good();
     let _said = place.build(&FULL).ends_with(4).says(&["the limit `user.max_user_namespaces`", "is reached", "sysctl -w"]);
+}
+
+/// What the issue of this page begins with: a namespace of one id, in which there can be no other.
+#[test]
+fn with_one_id_and_no_user_namespaces_no_step_is_run() {
+    if !need_all(&["unshare"]) {
+        return;
+    }
+    let project = Project::with_busybox();
+    project.dockerfile("FROM busybox\nRUN true\n");
+    for args in [&["doctor"][..], &["build", "ctx"], &["build", "--driver", "chroot", "ctx"]] {
+        let program = project.command(args);
+        let mut command = Command::new("unshare");
+        command.args(["-Ur", "sh", "-c", "echo 0 > /proc/sys/user/max_user_namespaces; exec \"$0\" \"$@\""]);
+        command.arg(program.get_program()).args(program.get_args()).env_clear().current_dir(project.path(""));
+        command.envs(program.get_envs().filter_map(|(name, value)| Some((name, value?)))).stdin(Stdio::null());
+        let ran = output_of(&mut command).ends_with(4);
+        let named = if args.contains(&"chroot") { "one id only" } else { "the limit `user.max_user_namespaces` (0) is reached" };
+        assert!(ran.all().contains(named) && !ran.all().contains("No space left"), "{}", ran.all());
+        project.record(&ran.all());
+    }
 }
 
 #[test]

@@ -65,6 +65,8 @@ pub enum Knob {
     SingleId,
     /// This user is not root.
     NotRoot,
+    /// It was not asked for, and root is not a container's here.
+    NotAskedFor,
     /// Root without these capabilities.
     Capabilities(String),
 }
@@ -89,7 +91,7 @@ impl Knob {
                 let what = if file.ends_with("gid") { "--add-subgids" } else { "--add-subuids" };
                 Some(format!("usermod {what} 100000-165535 {user}"))
             }
-            Self::Container | Self::SingleId | Self::NotRoot | Self::Capabilities(_) => None,
+            Self::Container | Self::SingleId | Self::NotRoot | Self::NotAskedFor | Self::Capabilities(_) => None,
         }
     }
 
@@ -100,6 +102,7 @@ impl Knob {
                 Some("in Docker: `--security-opt seccomp=unconfined`; in Kubernetes: `seccompProfile: {type: Unconfined}`".to_owned())
             }
             Self::Capabilities(names) => Some(format!("in Docker: `--cap-add` of {names}")),
+            Self::NotAskedFor => Some("`--driver chroot`, if you trust what is built".to_owned()),
             Self::UnprivilegedClone
             | Self::MaxUserNamespaces(_)
             | Self::AppArmor
@@ -126,6 +129,7 @@ impl fmt::Display for Knob {
             Self::NoIds { file, user } => write!(f, "`{file}` has no line for `{user}`"),
             Self::SingleId => f.write_str("this user namespace has one id only"),
             Self::NotRoot => f.write_str("only root can"),
+            Self::NotAskedFor => f.write_str("steps would not be confined, and root here is more than a container's"),
             Self::Capabilities(names) => write!(f, "root lacks the capabilities {names} here"),
         }
     }
@@ -171,6 +175,11 @@ impl EnterError {
 
     pub(super) fn missing(tried: Tried, knob: Knob) -> Self {
         Self { tried, said: String::new(), errno: None, knob: Some(knob) }
+    }
+
+    /// The host's ids may be used, and were not asked for.
+    pub(in crate::sandbox) fn not_asked_for() -> Self {
+        Self::missing(Tried::BecomeHostRoot, Knob::NotAskedFor)
     }
 
     pub(super) fn helper(said: String, path: &str) -> Self {

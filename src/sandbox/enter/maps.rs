@@ -57,7 +57,7 @@ pub(super) fn write(pid: Pid, ids: Ids) -> Result<(), EnterError> {
     }
     if rustix::process::geteuid().is_root() {
         let users = own(Which::Users)?;
-        if users.iter().map(|extent| u64::from(extent.count)).sum::<u64>() < 2 {
+        if count()? < 2 {
             return Err(EnterError::missing(Tried::FindIds, Knob::SingleId));
         }
         write_directly(pid, Which::Users, &to_themselves(&users))?;
@@ -93,6 +93,11 @@ pub(crate) fn one_to_one() -> io::Result<(String, String)> {
         Ok(text(&to_themselves(&parse(&std::fs::read_to_string(format!("/proc/self/{}", which.map()))?))))
     };
     Ok((read(Which::Users)?, read(Which::Groups)?))
+}
+
+/// How many users there are in this namespace.
+pub(super) fn count() -> Result<u64, EnterError> {
+    Ok(own(Which::Users)?.iter().map(|extent| u64::from(extent.count)).sum())
 }
 
 fn own(which: Which) -> Result<Vec<Extent>, EnterError> {

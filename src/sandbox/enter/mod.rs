@@ -22,6 +22,7 @@ mod host;
 mod maps;
 
 pub use error::{EnterError, Knob, Tried};
+pub(super) use host::may_mount;
 pub(super) use maps::one_to_one;
 
 use std::{
