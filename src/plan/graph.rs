@@ -6,6 +6,7 @@ use std::{borrow::Cow, collections::BTreeMap};
 
 use super::{
     FromFacts, PlatformFacts, Report, Request,
+    circles::circles,
     lookup::{SCRATCH, context_name},
     reach::Reached,
     scope::{Globals, Scope, cannot_expand},
@@ -34,6 +35,16 @@ pub(super) struct Node<'a> {
     pub(super) context: Option<&'a str>,
     /// What follows FROM.
     pub(super) commands: Vec<Directed<'a>>,
+}
+
+impl Node<'_> {
+    /// The stages that it copies or mounts from.
+    fn needed(&self) -> impl Iterator<Item = usize> {
+        self.commands.iter().flat_map(|command| &command.sources).filter_map(|source| match source {
+            Source::Stage(index) => Some(*index),
+            Source::Unnamed | Source::Scratch | Source::Name(_) | Source::Broken => None,
+        })
+    }
 }
 
 /// What FROM names.
@@ -290,37 +301,19 @@ impl<'a> Graph<'a> {
 
     /// Reports stages that need themselves, also those that the target does not need.
     pub(super) fn refuse_circles(&self, reached: &Reached<'_>, report: &mut Report) {
+        let circles = circles(self.nodes.iter().map(|node| node.needed().collect()).collect());
         for node in self.nodes.iter().filter(|node| !reached.contains_key(&node.index)) {
             for command in &node.commands {
                 for source in &command.sources {
                     if let Source::Stage(other) = source
                         && *other >= node.index
-                        && self.needs(*other, node.index)
+                        && circles.get(*other) == circles.get(node.index)
                     {
                         report.error(not_yet(command, self, (node.index, *other), source_span(command)));
                     }
                 }
             }
         }
-    }
-
-    /// Does the stage copy or mount, over however many others, from that one?
-    fn needs(&self, stage: usize, needed: usize) -> bool {
-        let mut seen = vec![false; self.nodes.len()];
-        let mut open = vec![stage];
-        while let Some(next) = open.pop() {
-            if next == needed {
-                return true;
-            }
-            let Some(node) = self.nodes.get(next) else { continue };
-            if !std::mem::replace(&mut seen[next], true) {
-                open.extend(node.commands.iter().flat_map(|command| &command.sources).filter_map(|source| match source {
-                    Source::Stage(index) => Some(*index),
-                    Source::Unnamed | Source::Scratch | Source::Name(_) | Source::Broken => None,
-                }));
-            }
-        }
-        false
     }
 
     /// For messages: its name, else `stage-N`.

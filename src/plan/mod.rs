@@ -11,6 +11,7 @@
 
 mod assumed;
 mod chmod;
+mod circles;
 mod config;
 mod copy;
 mod epoch;
