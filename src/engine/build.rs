@@ -1,6 +1,11 @@
 //! A build: the graph run to its end, one step at a time.
 
-use std::{cell::RefCell, collections::BTreeSet, sync::Arc, time::Instant};
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeSet,
+    sync::Arc,
+    time::Instant,
+};
 
 use super::{
     Event, Front, How, Job, StepInfo,
@@ -34,6 +39,8 @@ pub(super) struct Site<'a> {
     pub(super) domain: &'a str,
     /// How steps are run.
     pub(super) ways: Ways,
+    /// Has it been told that steps have no /proc of their own?
+    pub(super) proc_told: Cell<bool>,
     pub(super) trees: Trees<'a>,
     /// The tree that the last step worked in, if steps work in one.
     pub(super) kept: RefCell<Option<Kept>>,
@@ -68,6 +75,7 @@ pub fn build(job: &Job, store: &Store, place: &Place, front: &dyn Front) -> Resu
         front,
         domain: &place.domain,
         ways,
+        proc_told: Cell::new(false),
         trees: Trees::new(store, front, &place.domain),
         kept: RefCell::default(),
         contexts: Contexts::default(),

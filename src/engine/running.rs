@@ -72,6 +72,9 @@ fn make(site: &Site<'_>, at: At<'_>, before: &Snapshot, run: &Run, selected: &[m
         .map_err(|error| Error::new(Kind::Environment, "cannot duplicate the lifeline").because(&error))?;
     let finished = sandbox::run(spec, &cancel, &mut output).map_err(|error| not_started(error, at, run))?;
     drop(held);
+    if finished.outer_proc && !site.proc_told.replace(true) {
+        site.front.event(Event::Note { text: sandbox::probe::OUTER_PROC.to_owned() });
+    }
     verdict(site, at, &finished, &place)?;
     place.keep(site, &chain, &finished.stubs)
 }

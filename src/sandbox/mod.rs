@@ -200,6 +200,8 @@ pub struct Finished {
     pub status: Status,
     /// Mountpoints that were made for it.
     pub stubs: Vec<TreePath>,
+    /// It had the /proc that the engine has, read-only: parts of it are covered, and the kernel makes no fresh one beside it.
+    pub outer_proc: bool,
     /// The kernel killed a process of it because its control group had no memory left.
     pub out_of_memory: bool,
 }

@@ -34,6 +34,9 @@ const WRITE: &str = "writing to it";
 const STEP: &str = "a step on the host's network";
 const STEP_ALONE: &str = "a step without network";
 
+/// What it means that a step has no /proc of its own.
+pub const OUTER_PROC: &str = "parts of /proc are covered here, so a step gets this one, read-only, and sees the processes in it";
+
 /// So much must a store take, to be worth a trial of the rest.
 const ROOM: usize = 1 << 20;
 
@@ -160,8 +163,13 @@ fn try_step(fresh: &Fresh, driver: Driver, number: u32, network: Network) -> Res
     };
     let (cancel, _open) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(InitError::new("prepare", "step"))?;
     let begun = std::time::Instant::now();
-    match run(spec, &cancel, &mut |_, _| {})?.status {
-        Status::Exited(0) => Ok(Outcome::Works(format!("{:.1} ms", begun.elapsed().as_secs_f64() * 1000.0))),
+    let finished = run(spec, &cancel, &mut |_, _| {})?;
+    match finished.status {
+        Status::Exited(0) => {
+            let time = format!("{:.1} ms", begun.elapsed().as_secs_f64() * 1000.0);
+            let proc = if finished.outer_proc { format!("; {OUTER_PROC}") } else { String::new() };
+            Ok(Outcome::Works(time + &proc))
+        }
         other @ (Status::Exited(_) | Status::Signalled(_) | Status::Cancelled | Status::OutOfTime | Status::OutOfDisk) => {
             Ok(Outcome::Fails { said: format!("a program that exits with 0 ended with {other:?}"), help: None })
         }

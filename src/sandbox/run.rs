@@ -62,7 +62,7 @@ fn in_chroot(mut spec: Spec, cancel: &OwnedFd, output: &mut dyn FnMut(Stream, &[
     // The step's first process has ended everybody, unless the step killed it.
     family.end();
     let stubs = scene.strike()?;
-    Ok(Finished { status: status?, stubs, out_of_memory: group.as_ref().is_some_and(Group::ran_out_of_memory) })
+    Ok(Finished { status: status?, stubs, outer_proc: false, out_of_memory: group.as_ref().is_some_and(Group::ran_out_of_memory) })
 }
 
 fn open(dir: &Path) -> Result<OwnedFd, InitError> {
@@ -85,7 +85,7 @@ fn in_namespaces(spec: Spec, cancel: &OwnedFd, output: &mut dyn FnMut(Stream, &[
     let status = step.reap(&watched);
     let stubs = stubs::remove(&view.root, &watched.stubs);
     let out_of_memory = group.as_ref().is_some_and(Group::ran_out_of_memory);
-    Ok(Finished { status: status?, stubs, out_of_memory })
+    Ok(Finished { status: status?, stubs, outer_proc: watched.outer_proc, out_of_memory })
 }
 
 /// The merged view that the step sees as `/`.
@@ -203,6 +203,7 @@ struct Step {
 /// What was seen of a step.
 #[derive(Default)]
 struct Watched {
+    outer_proc: bool,
     stubs: Vec<Stub>,
     end: Option<Report>,
     /// It was killed, and why.
@@ -336,10 +337,12 @@ impl Step {
             Some(Report::Exited(code)) => Ok(Status::Exited(*code)),
             Some(Report::Signalled(signal)) => Ok(Status::Signalled(*signal)),
             // pid 1 was killed from outside, by the kernel's memory killer for one.
-            None | Some(Report::Mounted(_)) => match ended.ok().flatten().and_then(|status| status.terminating_signal()) {
-                Some(signal) => Ok(Status::Signalled(signal)),
-                None => Err(InitError::new("start", "pid 1 of the step")(Errno::PIPE)),
-            },
+            None | Some(Report::Mounted(_) | Report::OuterProc) => {
+                match ended.ok().flatten().and_then(|status| status.terminating_signal()) {
+                    Some(signal) => Ok(Status::Signalled(signal)),
+                    None => Err(InitError::new("start", "pid 1 of the step")(Errno::PIPE)),
+                }
+            }
         }
     }
 }
@@ -366,6 +369,7 @@ impl Watched {
         while self.end.is_none() {
             match Report::receive(socket) {
                 Ok(Report::Mounted(stubs)) => self.stubs = stubs,
+                Ok(Report::OuterProc) => self.outer_proc = true,
                 Ok(end) => self.end = Some(end),
                 Err(error) => return error.kind() == std::io::ErrorKind::WouldBlock,
             }

@@ -142,6 +142,8 @@ impl Orders {
 pub(super) enum Report {
     /// The root is complete; these mountpoints were made in it.
     Mounted(Vec<Stub>),
+    /// The step has the engine's /proc, and no fresh one. Before the program is started.
+    OuterProc,
     /// Nothing was run.
     Failed(InitError),
     /// The program exited.

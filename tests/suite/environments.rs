@@ -232,10 +232,12 @@ fn where_parts_of_proc_are_covered_a_step_gets_the_covered_one_and_writes_to_not
         let Some(project) = project(WITH_IDS) else { return };
         let place = Place::mounted(project, cover);
         place.works(&FULL);
+        place.doctor(&FULL, 0, &["parts of /proc are covered here"]);
         let write = "for f in /proc/[0-9]*/oom_score_adj /proc/sys/kernel/core_pattern /proc/sysrq-trigger; do if (echo 1 > $f) 2>/dev/null; then exit 1; fi; done";
         let look = "for p in /proc/[0-9]*; do if ls $p/root/ 2>/dev/null | grep -q . && test ! -e $p/root/bin/busybox; then echo $p; exit 1; fi; done";
         place.project.dockerfile(&format!("FROM busybox\nRUN {write}\nRUN {look}\nRUN ! kill -0 {} 2>/dev/null\n", std::process::id()));
-        let _built = place.build(&FULL).good();
+        let built = place.build(&FULL).good().says(&["parts of /proc are covered here"]);
+        assert_eq!(built.stderr.matches("parts of /proc").count(), 1, "{}", built.stderr);
     }
 }
 

@@ -105,6 +105,10 @@ fn begin(socket: &OwnedFd) -> Result<(Pid, Option<Family>), InitError> {
     }
     pivot(&root)?;
     Report::Mounted(stubs).send(socket).map_err(InitError::new("report", "mounts"))?;
+    // In a fresh one this process is 1.
+    if rustix::fs::readlink(c"/proc/self", Vec::new()).is_ok_and(|own| own.as_bytes() != b"1") {
+        Report::OuterProc.send(socket).map_err(InitError::new("report", "/proc"))?;
+    }
     standard_streams(&orders)?;
     if orders.security == Security::Sandbox {
         drop_bounding_set()?;
