@@ -157,6 +157,7 @@ impl World {
             mounts: Vec::new(),
             hosts: b"127.0.0.1 localhost\n".to_vec(),
             resolv_conf: Vec::new(),
+            foreign: lapstrake::sandbox::Foreign::default(),
             limits: Limits::default(),
             groups: None,
             security: Security::Sandbox,

@@ -49,6 +49,7 @@ pub fn main() -> ExitCode {
     match args.get(1).and_then(|first| first.to_str()) {
         Some(crate::front::ENGINE) => crate::front::engine_main(),
         Some(crate::sandbox::STEP_INIT) => crate::sandbox::init_main(),
+        Some(crate::sandbox::SUPERVISOR) => crate::sandbox::supervisor_main(),
         Some(crate::sandbox::probe::PROBE_ENGINE) => {
             crate::sandbox::probe::engine_main(args.get(2).map_or_else(Default::default, OsString::as_os_str))
         }

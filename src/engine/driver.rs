@@ -2,6 +2,7 @@
 
 use crate::{
     error::{Error, Kind},
+    layer::Owners,
     sandbox::{
         Driver,
         driver::{self, Ids, Refusal, SnapshotWish, Snapshots},
@@ -47,6 +48,11 @@ impl Ways {
         let scratch = store.scratch()?;
         let (snapshots, refused) = driver::snapshots(ids, wish, scratch.path());
         Ok(Self { ids: Some(ids), snapshots, refused })
+    }
+
+    /// How trees say who owns what.
+    pub(super) fn owners(&self) -> Owners {
+        if self.ids == Some(Ids::Single) { Owners::Marked } else { Owners::Real }
     }
 
     /// The combination that is used, if a step can be run at all.

@@ -28,7 +28,7 @@ use crate::{
         driver::{Isolation, Snapshots},
     },
     store::Lock,
-    tree::{Chain, TreePath},
+    tree::{Chain, MARK, Owner, TreePath},
 };
 
 /// A mount with the files that it shows; their digest is in the step's key.
@@ -46,6 +46,8 @@ pub(super) struct Prepared {
     pub(super) env: Vec<OsString>,
     /// To be held until the step has ended.
     pub(super) held: Held,
+    /// Where owners are marks: whose what is mounted is.
+    pub(super) mounted: Vec<(TreePath, Owner)>,
 }
 
 /// What a step needs besides while it runs.
@@ -96,11 +98,11 @@ pub(super) fn prepare(site: &Site<'_>, at: At<'_>, selected: &[Selected], scratc
             TreePath::clean(mount.target.as_bytes()).map_err(|error| place(Error::new(Kind::Request, error.to_string()), at, each.number))
         };
         let what = match mount.kind {
-            MountKind::Bind => Some(bind(site, each, scratch).map_err(|error| place(error, at, each.number))?),
+            MountKind::Bind => Some(bind(site, each, scratch, &target()?, &mut prepared).map_err(|error| place(error, at, each.number))?),
             MountKind::Tmpfs => Some(MountSource::Tmpfs(mount.size)),
             MountKind::Cache => Some(cache_dir(site, each, &prepared).map_err(|error| place(error, at, each.number))?),
             MountKind::Secret => secret(site, each, at, &mut prepared)?,
-            MountKind::Ssh => agent(site, each, at, scratch, &mut prepared)?,
+            MountKind::Ssh => agent(site, each, at, scratch, &target()?, &mut prepared)?,
         };
         if let Some(what) = what {
             prepared.mounts.push(sandbox::Mount { target: target()?, what, readonly: mount.readonly });
@@ -110,14 +112,17 @@ pub(super) fn prepare(site: &Site<'_>, at: At<'_>, selected: &[Selected], scratc
 }
 
 /// A view of trees; what the step writes there is thrown away.
-fn bind(site: &Site<'_>, each: &Selected, scratch: &Path) -> Result<MountSource, Error> {
+fn bind(site: &Site<'_>, each: &Selected, scratch: &Path, target: &TreePath, prepared: &mut Prepared) -> Result<MountSource, Error> {
     let (layers, inside) = match layers(site, &each.mount.from) {
         None => {
             let Some(selection) = &each.selection else { return Err(Error::new(Kind::Bug, "a bind mount without a selection")) };
             (vec![materialise(site, selection)?], inside()?)
         }
         Some(layers) => {
-            let path = path_of(&site.trees.chain(&layers)?, &each.mount)?;
+            let chain = site.trees.chain(&layers)?;
+            let path = path_of(&chain, &each.mount)?;
+            let unmarked = layer::unmarked(&chain, site.ways.owners());
+            prepared.mounted.extend(unmarked.into_iter().filter_map(|(at, owner)| Some((moved(&at, &path, target)?, owner))));
             (layers, path)
         }
     };
@@ -135,7 +140,12 @@ fn bind(site: &Site<'_>, each: &Selected, scratch: &Path) -> Result<MountSource,
             Ok(MountSource::Overlay(trees, inside))
         }
         Snapshots::Copy => {
-            layer::copy_part(root.try_clone().map_err(crate::sys::PathError::new("open", &own))?, &site.trees.lowers(&layers)?, &inside)?;
+            layer::copy_part(
+                root.try_clone().map_err(crate::sys::PathError::new("open", &own))?,
+                &site.trees.lowers(&layers)?,
+                &inside,
+                site.ways.owners(),
+            )?;
             if unmounted(site)? {
                 return Ok(MountSource::Moved(own.join(inside.as_os_path())));
             }
@@ -165,6 +175,13 @@ fn refuse_unmounted(at: At<'_>, each: &Selected) -> Result<(), Error> {
         MountKind::Bind | MountKind::Cache | MountKind::Secret | MountKind::Ssh => return Ok(()),
     };
     Err(fault::impossible(at.step, &format!("mount {}", each.number), headline, help))
+}
+
+/// Where what is at `path` is seen when `from` is mounted at `target`; `None`: it is not in it.
+fn moved(path: &TreePath, from: &TreePath, target: &TreePath) -> Option<TreePath> {
+    let depth = from.components().count();
+    let mut rest = path.is_within(from).then(|| path.components().skip(depth))?;
+    rest.try_fold(target.clone(), |at, name| at.join(name).ok())
 }
 
 /// The layers that an origin is made of; `None`: it is a context.
@@ -292,7 +309,7 @@ fn begin_cache(site: &Site<'_>, each: &Selected, fresh: &Path) -> Result<(), Err
             let held = materialise(site, with_bytes.as_ref().unwrap_or(selection))?;
             let scratch = site.store.scratch()?;
             let whole = crate::sys::dir::make_root(&scratch.path().join("whole"))?;
-            drop(layer::extract(site.store, &held.blob, &held.diff_id, &whole, &[])?);
+            drop(layer::extract(site.store, &held.blob, &held.diff_id, &whole, &[], site.ways.owners())?);
             let made = scratch.path().join("whole").join(INSIDE);
             if !made.symlink_metadata().is_ok_and(|found| found.is_dir()) {
                 return Err(Error::new(Kind::Request, format!("a cache cannot begin with `{}`, which is no directory", mount.source))
@@ -302,7 +319,11 @@ fn begin_cache(site: &Site<'_>, each: &Selected, fresh: &Path) -> Result<(), Err
         }
     }
     let dir = crate::sys::dir::open_root(fresh)?;
-    crate::sys::dir::set_owner_open(&dir, mount.uid.unwrap_or(top.1), mount.gid.unwrap_or(top.2))?;
+    let owner = Owner { uid: mount.uid.unwrap_or(top.1), gid: mount.gid.unwrap_or(top.2) };
+    match site.ways.owners() {
+        layer::Owners::Real => crate::sys::dir::set_owner_open(&dir, owner.uid, owner.gid)?,
+        layer::Owners::Marked => crate::sys::dir::set_attribute(&dir, MARK.as_bytes(), &owner.mark())?,
+    }
     Ok(crate::sys::dir::set_mode_open(&dir, mount.mode.unwrap_or(top.0))?)
 }
 
@@ -335,12 +356,24 @@ fn secret(site: &Site<'_>, each: &Selected, at: At<'_>, prepared: &mut Prepared)
 }
 
 /// The socket of an ssh agent, which the front answers on.
-fn agent(site: &Site<'_>, each: &Selected, at: At<'_>, scratch: &Path, prepared: &mut Prepared) -> Result<Option<MountSource>, Error> {
+fn agent(
+    site: &Site<'_>,
+    each: &Selected,
+    at: At<'_>,
+    scratch: &Path,
+    target: &TreePath,
+    prepared: &mut Prepared,
+) -> Result<Option<MountSource>, Error> {
     let mount = &each.mount;
     let failed = |error: Error| place(error, at, each.number);
     let own = scratch.join(format!("mount-{}", each.number));
     drop(crate::sys::dir::make_root(&own)?);
-    let (mode, uid, gid) = (mount.mode.unwrap_or(0o600), mount.uid.unwrap_or(0), mount.gid.unwrap_or(0));
+    let mut owner = Owner { uid: mount.uid.unwrap_or(0), gid: mount.gid.unwrap_or(0) };
+    if site.ways.owners() == layer::Owners::Marked {
+        prepared.mounted.push((target.clone(), owner));
+        owner = Owner::ROOT;
+    }
+    let (mode, uid, gid) = (mount.mode.unwrap_or(0o600), owner.uid, owner.gid);
     let socket = if unmounted(site)? { Socket::listen_unmounted(&own, mode, uid, gid) } else { Socket::listen(&own, mode, uid, gid) };
     let socket = socket.map_err(|error| failed(error.into()))?;
     let (until, end) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)

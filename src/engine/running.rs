@@ -18,10 +18,11 @@ use crate::{
     cache::Outcome,
     diag::Diagnostic,
     error::{Error, Kind},
+    layer,
     oci::DiffId,
     plan::{NetworkMode, Run, Security},
     rootfs::account::Account,
-    sandbox::{self, Driver, Finished, MountSource, Network, Root, Spec, Status, driver::Isolation},
+    sandbox::{self, Driver, Finished, Foreign, MountSource, Network, Root, Spec, Status, driver::Isolation},
     tree::TreePath,
 };
 
@@ -61,9 +62,10 @@ fn make(site: &Site<'_>, at: At<'_>, before: &Snapshot, run: &Run, selected: &[m
     let account = Account::of(&chain, &run.user).map_err(|error| fault::at(error, at.step, "user", "this step runs as that user"))?;
     let scratch = site.store.scratch()?;
     let place = Workplace::make(site, &before.layers, &scratch, driver.snapshots)?;
-    let Prepared { mounts, env, held } = mounts::prepare(site, at, selected, scratch.path())?;
+    let Prepared { mounts, env, held, mounted } = mounts::prepare(site, at, selected, scratch.path())?;
     site.go_on()?;
-    let spec = spec(site, run, driver, place.root(&scratch)?, &account, mounts, env)?;
+    let foreign = Foreign { rooted: layer::unmarked(&chain, site.ways.owners()), mounted };
+    let spec = Spec { foreign, ..spec(site, run, driver, place.root(&scratch)?, &account, mounts, env)? };
     let mut output = |stream, bytes: &[u8]| site.front.event(Event::Output { step: at.number, stream, bytes: bytes.to_vec() });
     let cancel = site
         .front
@@ -76,7 +78,7 @@ fn make(site: &Site<'_>, at: At<'_>, before: &Snapshot, run: &Run, selected: &[m
         site.front.event(Event::Note { text: sandbox::probe::OUTER_PROC.to_owned() });
     }
     verdict(site, at, &finished, &place)?;
-    place.keep(site, &chain, &finished.stubs)
+    place.keep(site, &chain, &finished)
 }
 
 /// What a step cannot have in a chroot.
@@ -122,6 +124,7 @@ fn spec(
     let cwd = TreePath::clean(run.cwd.as_bytes())?;
     Ok(Spec {
         driver,
+        foreign: Foreign::default(),
         argv: run.argv.iter().map(OsString::from).collect(),
         env,
         cwd,

@@ -10,7 +10,7 @@ use std::{
 use super::{Event, Front, snapshot::Held};
 use crate::{
     error::Error,
-    layer::{self, Lower},
+    layer::{self, Lower, Owners},
     oci::{Descriptor, DiffId},
     store::Store,
     tree::{Chain, Index},
@@ -21,14 +21,15 @@ pub(super) struct Trees<'a> {
     store: &'a Store,
     front: &'a dyn Front,
     domain: &'a str,
+    owners: Owners,
     indexes: RefCell<BTreeMap<DiffId, Arc<Index>>>,
     checked: RefCell<BTreeSet<DiffId>>,
 }
 
 impl<'a> Trees<'a> {
-    /// Nothing yet. `domain` is the ownership domain that trees are made in.
-    pub(super) fn new(store: &'a Store, front: &'a dyn Front, domain: &'a str) -> Self {
-        Self { store, front, domain, indexes: RefCell::default(), checked: RefCell::default() }
+    /// Nothing yet. `domain` is the ownership domain that trees are made in, with such owners.
+    pub(super) fn new(store: &'a Store, front: &'a dyn Front, domain: &'a str, owners: Owners) -> Self {
+        Self { store, front, domain, owners, indexes: RefCell::default(), checked: RefCell::default() }
     }
 
     /// Remembers the index of a layer that was just made.
@@ -121,7 +122,8 @@ impl<'a> Trees<'a> {
         let scratch = self.store.scratch()?;
         let into = scratch.path().join("tree");
         let dir = crate::sys::dir::make_root(&into)?;
-        let index = layer::extract(self.store, &blob, &held.diff_id, &dir, lowers).inspect_err(|_refused| self.remove_damaged(&blob))?;
+        let index = layer::extract(self.store, &blob, &held.diff_id, &dir, lowers, self.owners);
+        let index = index.inspect_err(|_refused| self.remove_damaged(&blob))?;
         let dir = self.store.commit_tree(self.domain, &held.diff_id, &into)?;
         self.learn(held.diff_id, Arc::clone(&index));
         let _new: bool = self.checked.borrow_mut().insert(held.diff_id);
@@ -133,7 +135,7 @@ impl<'a> Trees<'a> {
         let Some(dir) = self.store.tree(self.domain, &held.diff_id) else { return Ok(None) };
         if !self.checked.borrow().contains(&held.diff_id) {
             let index = self.index(held, below)?;
-            if !layer::is_intact(&dir, &index) {
+            if !layer::is_intact(&dir, &index, self.owners) {
                 self.front.event(Event::Note { text: format!("the tree of {} was changed on disk: it is made anew", held.diff_id) });
                 self.store.remove_tree(self.domain, &held.diff_id)?;
                 return Ok(None);

@@ -8,11 +8,11 @@ use std::{os::fd::OwnedFd, path::PathBuf, sync::Arc};
 use super::{build::Site, snapshot::Held};
 use crate::{
     error::{Error, Kind},
-    layer::{self, Before, Layer, Merged},
+    layer::{self, Before, Layer, Merged, Owners},
     oci::DiffId,
-    sandbox::{self, Memory, Overlay, Root, driver::Snapshots},
+    sandbox::{self, Finished, Memory, Overlay, Root, driver::Snapshots},
     store::Scratch,
-    tree::{Chain, TreePath},
+    tree::Chain,
 };
 
 /// Where one step works.
@@ -89,20 +89,22 @@ impl Workplace {
     }
 
     /// Makes a layer of what the step left, and keeps the tree for the next step.
-    pub(super) fn keep(self, site: &Site<'_>, chain: &Chain, stubs: &[TreePath]) -> Result<DiffId, Error> {
+    pub(super) fn keep(self, site: &Site<'_>, chain: &Chain, finished: &Finished) -> Result<DiffId, Error> {
+        let Finished { stubs, owners, .. } = finished;
+        let table = (site.ways.owners() == Owners::Marked).then_some(owners);
         match self {
             Self::Overlay(Changed { upper, memory, .. }) => {
                 let at: Arc<OwnedFd> = Arc::new(crate::sys::dir::open_root(&upper)?);
-                let made = write(site, &layer::diff(&at, chain, stubs)?, chain)?;
+                let made = write(site, &layer::diff(&at, chain, stubs, table)?, chain)?;
                 // A tree is made of the layer in the store when one is needed: a rename leads to no other file system.
                 if memory.is_none() {
-                    layer::seal(&at, &made, stubs)?;
+                    layer::seal(&at, &made, stubs, site.ways.owners())?;
                     site.trees.adopt(made.diff_id, &upper)?;
                 }
                 Ok(made.diff_id)
             }
             Self::Tree(mut kept, before) => {
-                let worked = kept.merged.diff(&before, stubs)?;
+                let worked = kept.merged.diff(&before, stubs, table)?;
                 let made = write(site, &worked.changes, chain)?;
                 kept.merged.settle(&worked, &made)?;
                 drop(site.kept.replace(Some(kept)));
@@ -126,7 +128,7 @@ fn tree(site: &Site<'_>, layers: &[Held]) -> Result<Workplace, Error> {
     } else {
         let scratch = site.store.scratch()?;
         let root = crate::sys::dir::make_root(&scratch.path().join("root"))?;
-        Kept { merged: Merged::new(root)?, scratch }
+        Kept { merged: Merged::new(root, site.ways.owners())?, scratch }
     };
     let lowers = match kept.merged.begins(&chain) {
         Some(known) if known > 0 => site.trees.lowers_above(layers, known, &kept.dir())?,

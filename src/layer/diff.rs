@@ -26,12 +26,12 @@ use crate::{
         PathError,
         dir::{self, FileKind},
     },
-    tree::{self, Chain, ContentDigest, Kind, Meta, TreePath},
+    tree::{self, Chain, ContentDigest, Kind, Meta, OwnerTable, TreePath},
 };
 
 /// The canonical changes that an upper directory stands for.
-pub(super) fn diff(upper: &Arc<OwnedFd>, chain: &Chain, stubs: &[TreePath]) -> Result<Changes, Error> {
-    Walk::new(upper, chain, stubs, None).finish().map(|(changes, _)| changes)
+pub(super) fn diff(upper: &Arc<OwnedFd>, chain: &Chain, stubs: &[TreePath], table: Option<&OwnerTable>) -> Result<Changes, Error> {
+    Walk::new(upper, chain, stubs, None, table).finish().map(|(changes, _)| changes)
 }
 
 /// The canonical changes of a merged tree since `before`, and every path that was touched, its directory before it.
@@ -40,8 +40,9 @@ pub(super) fn diff_merged(
     chain: &Chain,
     stubs: &[TreePath],
     before: &Before,
+    table: Option<&OwnerTable>,
 ) -> Result<(Changes, Vec<TreePath>), Error> {
-    Walk::new(tree, chain, stubs, Some(before)).finish()
+    Walk::new(tree, chain, stubs, Some(before), table).finish()
 }
 
 /// All names of one inode.
@@ -55,6 +56,8 @@ struct Walk<'a> {
     upper: &'a Arc<OwnedFd>,
     chain: &'a Chain,
     stubs: &'a [TreePath],
+    /// Where owners are marks: those of what carries none.
+    table: Option<&'a OwnerTable>,
     changes: BTreeMap<TreePath, Change>,
     groups: HashMap<(u64, u64), Group>,
     /// Directories to look at; in an opaque one nothing of the chain shows.
@@ -65,9 +68,15 @@ struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    fn new(upper: &'a Arc<OwnedFd>, chain: &'a Chain, stubs: &'a [TreePath], before: Option<&'a Before>) -> Self {
+    fn new(
+        upper: &'a Arc<OwnedFd>,
+        chain: &'a Chain,
+        stubs: &'a [TreePath],
+        before: Option<&'a Before>,
+        table: Option<&'a OwnerTable>,
+    ) -> Self {
         let ahead = vec![(TreePath::root(), before.is_some())];
-        Self { upper, chain, stubs, changes: BTreeMap::new(), groups: HashMap::new(), ahead, before, touched: Vec::new() }
+        Self { upper, chain, stubs, table, changes: BTreeMap::new(), groups: HashMap::new(), ahead, before, touched: Vec::new() }
     }
 
     fn finish(mut self) -> Result<(Changes, Vec<TreePath>), Error> {
@@ -98,7 +107,7 @@ impl<'a> Walk<'a> {
                 continue;
             }
             let marks = if self.before.is_some() { Marks::NotOurs } else { Marks::Overlay };
-            let Some(found) = upper::look(&fd, &path, marks)? else { continue };
+            let Some(found) = upper::look(&fd, &path, marks, self.table)? else { continue };
             match found.stat.kind {
                 // A socket is nothing, but what it replaced is gone all the same.
                 upper::WHITEOUT | FileKind::Socket => self.gone(path),

@@ -17,7 +17,7 @@ use std::{
 };
 
 use super::{
-    Error, Lower,
+    Error, Lower, Owners,
     read::{Sink, bad, unreadable},
 };
 use crate::{
@@ -25,7 +25,7 @@ use crate::{
         PathError,
         dir::{self, FileKind},
     },
-    tree::{Entry, Index, Kind, Meta, Row, TreePath, Xattrs},
+    tree::{Entry, Index, Kind, MARK, Meta, Owner, Row, TreePath, Xattrs},
 };
 
 /// Overlay's mark of an opaque directory.
@@ -39,6 +39,7 @@ const OPEN: usize = 64;
 pub(super) struct Disk<'a> {
     root: &'a OwnedFd,
     lowers: &'a [Lower],
+    owners: Owners,
     /// The last used first.
     open: VecDeque<(TreePath, Rc<OwnedFd>)>,
     buffer: Vec<u8>,
@@ -46,11 +47,11 @@ pub(super) struct Disk<'a> {
 
 impl<'a> Disk<'a> {
     /// Into an empty directory.
-    pub(super) fn new(root: &'a OwnedFd, lowers: &'a [Lower]) -> Result<Self, Error> {
+    pub(super) fn new(root: &'a OwnedFd, lowers: &'a [Lower], owners: Owners) -> Result<Self, Error> {
         if !dir::names(root)?.is_empty() {
             return Err(Error::Path(PathError::new("extract into", ".")(std::io::Error::other("the directory is not empty"))));
         }
-        Ok(Self { root, lowers, open: VecDeque::new(), buffer: vec![0; 256 * 1024] })
+        Ok(Self { root, lowers, owners, open: VecDeque::new(), buffer: vec![0; 256 * 1024] })
     }
 
     /// The directory that holds a path.
@@ -76,7 +77,8 @@ impl<'a> Disk<'a> {
 
     /// Writes a new file and gives it its metadata.
     fn fill(&mut self, path: &TreePath, meta: &Meta, body: &mut dyn Read) -> Result<(), Error> {
-        dress(self.pour(path, body)?, path, meta)
+        let owners = self.owners;
+        dress(self.pour(path, body)?, path, meta, owners)
     }
 
     /// Writes a new file with the mode 0600.
@@ -97,9 +99,12 @@ impl<'a> Disk<'a> {
 }
 
 /// Owner first: changing it takes away capabilities and setuid bits.
-pub(super) fn dress(fd: impl AsFd, path: &TreePath, meta: &Meta) -> Result<(), Error> {
+pub(super) fn dress(fd: impl AsFd, path: &TreePath, meta: &Meta, owners: Owners) -> Result<(), Error> {
     let at = |error| at(error, path, meta);
-    dir::set_owner_open(&fd, meta.uid, meta.gid).map_err(at)?;
+    match owners {
+        Owners::Real => dir::set_owner_open(&fd, meta.uid, meta.gid).map_err(at)?,
+        Owners::Marked => mark(&fd, Owner { uid: meta.uid, gid: meta.gid }).map_err(at)?,
+    }
     for (name, value) in &meta.xattrs {
         dir::set_attribute(&fd, name, value).map_err(at)?;
     }
@@ -107,11 +112,21 @@ pub(super) fn dress(fd: impl AsFd, path: &TreePath, meta: &Meta) -> Result<(), E
     dir::set_times_open(&fd, meta.mtime).map_err(at)
 }
 
-/// The same for what cannot be opened: a link, a pipe, a device.
-pub(super) fn dress_name(parent: impl AsFd, path: &TreePath, entry: &Entry) -> Result<(), Error> {
+/// Says whose a file or directory is. Root's has no mark.
+fn mark(fd: impl AsFd, owner: Owner) -> Result<(), PathError> {
+    match owner {
+        Owner::ROOT => dir::remove_attribute(fd, MARK.as_bytes()),
+        _ => dir::set_attribute(fd, MARK.as_bytes(), &owner.mark()),
+    }
+}
+
+/// The same for what cannot be opened: a link, a pipe, a device. None of them can carry a mark.
+pub(super) fn dress_name(parent: impl AsFd, path: &TreePath, entry: &Entry, owners: Owners) -> Result<(), Error> {
     let (name, meta) = (path.name(), &entry.meta);
     let at = |error| at(error, path, meta);
-    dir::set_owner(&parent, name, meta.uid, meta.gid).map_err(at)?;
+    if owners == Owners::Real {
+        dir::set_owner(&parent, name, meta.uid, meta.gid).map_err(at)?;
+    }
     if !matches!(entry.kind, Kind::Symlink { .. }) {
         dir::set_mode(&parent, name, meta.mode).map_err(at)?;
     }
@@ -144,7 +159,7 @@ impl Sink for Disk<'_> {
         let node = match &entry.kind {
             Kind::Symlink { target } => {
                 dir::make_symlink(&parent, path.name(), target)?;
-                return dress_name(&parent, path, entry);
+                return dress_name(&parent, path, entry, self.owners);
             }
             Kind::Char { major, minor } => FileKind::Char { major: *major, minor: *minor },
             Kind::Block { major, minor } => FileKind::Block { major: *major, minor: *minor },
@@ -155,7 +170,7 @@ impl Sink for Disk<'_> {
             // In a user namespace there are no devices: it is in the index alone.
             Err(error) if node != FileKind::Fifo && is_not_permitted(&error) => Ok(()),
             Err(error) => Err(error.into()),
-            Ok(()) => dress_name(&parent, path, entry),
+            Ok(()) => dress_name(&parent, path, entry, self.owners),
         }
     }
 
@@ -210,11 +225,11 @@ impl Sink for Disk<'_> {
                     if *opaque {
                         dir::set_attribute(&fd, OPAQUE, b"y")?;
                     }
-                    dress(&fd, path, meta)?;
+                    dress(&fd, path, meta, self.owners)?;
                 }
                 Row::Put { .. } | Row::Whiteout => {}
             }
         }
-        dress(self.root, &TreePath::root(), &root)
+        dress(self.root, &TreePath::root(), &root, self.owners)
     }
 }

@@ -162,7 +162,7 @@ fn a_hard_link_to_a_lower_layer_is_a_copy() {
     )
     .unwrap();
     let (_at, fd) = bench.room("lower");
-    let index = extract(&bench.store, &base.blob, &base.diff_id, &fd, &[]).unwrap();
+    let index = extract(&bench.store, &base.blob, &base.diff_id, &fd, &[], Owners::Real).unwrap();
     let tar = Tar::new().hard("h", "f").hard("s", "l").end();
     assert_eq!(rows(&bench.try_tar(&tar, &Chain::default().with(index)).unwrap()), ["/h file 5", "/s -> x"]);
 }

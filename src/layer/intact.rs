@@ -2,17 +2,18 @@
 
 use std::{collections::BTreeMap, os::fd::OwnedFd, path::Path};
 
+use super::Owners;
 use crate::{
     sys::{
         PathError,
         dir::{self, FileKind, Stat},
     },
-    tree::{Entry, Index, Kind, Row, TreePath},
+    tree::{Entry, Index, Kind, MARK, Owner, Row, TreePath},
 };
 
 /// True if every row of the index is there as it should be and nothing else is.
-pub fn is_intact(tree: &Path, index: &Index) -> bool {
-    dir::open_root(tree).is_ok_and(|root| check(&root, index).unwrap_or(false))
+pub fn is_intact(tree: &Path, index: &Index, owners: Owners) -> bool {
+    dir::open_root(tree).is_ok_and(|root| check(&root, index, owners).unwrap_or(false))
 }
 
 /// The names that the index has in each directory.
@@ -23,7 +24,7 @@ fn is_opaque(row: Option<&Row>) -> bool {
     matches!(row, Some(Row::Put { opaque: true, .. }))
 }
 
-fn check(root: &OwnedFd, index: &Index) -> Result<bool, PathError> {
+fn check(root: &OwnedFd, index: &Index, owners: Owners) -> Result<bool, PathError> {
     let mut expected: Expected<'_> = BTreeMap::new();
     drop(expected.insert(TreePath::root(), Vec::new()));
     for (path, row) in index.rows() {
@@ -42,18 +43,18 @@ fn check(root: &OwnedFd, index: &Index) -> Result<bool, PathError> {
             opened = dir::open_dir(root, path.as_os_path())?;
             &opened
         };
-        if !directory_is(at, names, is_opaque(index.row(path)))? {
+        if !directory_is(at, names, is_opaque(index.row(path)), owners)? {
             return Ok(false);
         }
     }
     Ok(true)
 }
 
-fn directory_is(at: &OwnedFd, names: &[(&[u8], &Row)], opaque: bool) -> Result<bool, PathError> {
+fn directory_is(at: &OwnedFd, names: &[(&[u8], &Row)], opaque: bool, owners: Owners) -> Result<bool, PathError> {
     let mut there = 0;
     for (name, row) in names {
         match dir::stat(at, name)? {
-            Some(stat) if row_is(row, &stat) => there += 1,
+            Some(stat) if row_is(row, &stat, owners) && is_marked(at, name, row, owners)? => there += 1,
             // A device that the kernel would not make is in the index alone.
             None if matches!(row, Row::Put { entry: Entry { kind: Kind::Char { .. } | Kind::Block { .. }, .. }, .. }) => {}
             // A whiteout by attribute would show there, and has nothing to hide.
@@ -64,7 +65,22 @@ fn directory_is(at: &OwnedFd, names: &[(&[u8], &Row)], opaque: bool) -> Result<b
     Ok(dir::names(at)?.len() == there)
 }
 
-fn row_is(row: &Row, stat: &Stat) -> bool {
+/// Does a file say whose it is? Those of root need not.
+fn is_marked(at: &OwnedFd, name: &[u8], row: &Row, owners: Owners) -> Result<bool, PathError> {
+    let Row::Put { entry, .. } = row else { return Ok(true) };
+    let owner = Owner { uid: entry.meta.uid, gid: entry.meta.gid };
+    if owners == Owners::Real || owner == Owner::ROOT {
+        return Ok(true);
+    }
+    let mark = match entry.kind {
+        Kind::File { .. } => dir::attribute(dir::open_name(at, name)?, MARK.as_bytes())?,
+        Kind::Dir => dir::attribute(dir::open_dir_name(at, name)?, MARK.as_bytes())?,
+        Kind::Symlink { .. } | Kind::Char { .. } | Kind::Block { .. } | Kind::Fifo => return Ok(true),
+    };
+    Ok(mark.and_then(|mark| Owner::parse(&mark)) == Some(owner))
+}
+
+fn row_is(row: &Row, stat: &Stat, owners: Owners) -> bool {
     let Row::Put { entry, .. } = row else {
         return stat.kind == FileKind::Char { major: 0, minor: 0 } || (stat.kind == FileKind::File && stat.size == 0);
     };
@@ -78,5 +94,6 @@ fn row_is(row: &Row, stat: &Stat) -> bool {
         _ => false,
     };
     let mode = stat.kind == FileKind::Symlink || meta.mode == stat.mode;
-    same_kind && mode && (meta.uid, meta.gid, meta.mtime) == (stat.uid, stat.gid, stat.mtime.0)
+    let owner = if owners == Owners::Real { (meta.uid, meta.gid) } else { (0, 0) };
+    same_kind && mode && owner == (stat.uid, stat.gid) && meta.mtime == stat.mtime.0
 }

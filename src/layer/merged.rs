@@ -18,7 +18,7 @@ use std::{
 };
 
 use super::{
-    Changes, Error, Layer, Lower, diff,
+    Changes, Error, Layer, Lower, Owners, diff,
     extract::{dress, dress_name, is_not_permitted},
     seal, upper,
 };
@@ -27,7 +27,7 @@ use crate::{
         self, PathError,
         dir::{self, FileKind, Stat},
     },
-    tree::{Chain, Entry, Index, Kind, Meta, TreePath, Xattrs},
+    tree::{Chain, Entry, Index, Kind, Meta, OwnerTable, TreePath, Xattrs},
 };
 
 /// A directory and the chain that it holds.
@@ -35,6 +35,7 @@ use crate::{
 pub struct Merged {
     root: Arc<OwnedFd>,
     chain: Chain,
+    owners: Owners,
 }
 
 /// What lstat said of everything before a step.
@@ -62,11 +63,11 @@ pub struct Worked {
 
 impl Merged {
     /// An empty directory holds the chain without layers.
-    pub fn new(root: OwnedFd) -> Result<Self, Error> {
+    pub fn new(root: OwnedFd, owners: Owners) -> Result<Self, Error> {
         if !dir::names(&root)?.is_empty() {
             return Err(Error::Path(PathError::new("copy into", ".")(std::io::Error::other("the directory is not empty"))));
         }
-        Ok(Self { root: Arc::new(root), chain: Chain::default() })
+        Ok(Self { root: Arc::new(root), chain: Chain::default(), owners })
     }
 
     /// How many layers it holds, if they are the first of this chain.
@@ -90,7 +91,7 @@ impl Merged {
         let chain = Chain::new(lowers.iter().map(|lower| Arc::clone(&lower.index)).collect());
         let roots = lowers.iter().map(|lower| dir::open_root(&lower.dir)).collect::<Result<Vec<_>, _>>()?;
         let (common, ahead, dress) = (self.common(&chain), vec![TreePath::root()], BTreeSet::new());
-        let mut fit = Fit { part, old: &self.chain, new: &chain, common, roots: &roots, ahead, dress };
+        let mut fit = Fit { owners: self.owners, part, old: &self.chain, new: &chain, common, roots: &roots, ahead, dress };
         while let Some(at) = fit.ahead.pop() {
             let fd = dir::open_dir(&self.root, at.as_os_path())?;
             fit.directory(&fd, &at)?;
@@ -137,9 +138,9 @@ impl Merged {
         Err(Error::Path(PathError::new("watch", ".")(still)))
     }
 
-    /// What a step changed since `before`. `stubs` are as for [`super::diff`].
-    pub fn diff(&self, before: &Before, stubs: &[TreePath]) -> Result<Worked, Error> {
-        let (changes, touched) = diff::diff_merged(&self.root, &self.chain, stubs, before)?;
+    /// What a step changed since `before`. `stubs` and `table` are as for [`super::diff`].
+    pub fn diff(&self, before: &Before, stubs: &[TreePath], table: Option<&OwnerTable>) -> Result<Worked, Error> {
+        let (changes, touched) = diff::diff_merged(&self.root, &self.chain, stubs, before, table)?;
         Ok(Worked { changes, touched })
     }
 
@@ -159,8 +160,8 @@ impl Merged {
                     let _: bool = dirs.insert(path.clone());
                 }
                 Some(entry) => {
-                    let new = part(&fd, path)?;
-                    seal::leaf(&fd, path, entry)?;
+                    let new = part(&fd, path, self.owners)?;
+                    seal::leaf(&fd, path, entry, self.owners)?;
                     if new {
                         let _: bool = dirs.insert(parent);
                     }
@@ -180,16 +181,16 @@ impl Merged {
         for path in dirs.iter().rev() {
             let meta = self.chain.look_up(path).map_or(&plain, |found| &found.entry.meta);
             let fd = dir::open_dir(&self.root, path.as_os_path())?;
-            upper::undress(&fd, &meta.xattrs)?;
-            dress(&fd, path, meta)?;
+            upper::undress(&fd, &meta.xattrs, self.owners)?;
+            dress(&fd, path, meta, self.owners)?;
         }
         Ok(())
     }
 }
 
 /// Copies what layers show at a path, and below it, into an empty directory, where it has the same path.
-pub fn copy_part(into: OwnedFd, lowers: &[Lower], part: &TreePath) -> Result<(), Error> {
-    Merged::new(into)?.fit_part(lowers, part)
+pub fn copy_part(into: OwnedFd, lowers: &[Lower], part: &TreePath, owners: Owners) -> Result<(), Error> {
+    Merged::new(into, owners)?.fit_part(lowers, part)
 }
 
 /// A file system that stamps whole seconds needs a second.
@@ -200,7 +201,7 @@ fn is_same(have: &Arc<Index>, want: &Arc<Index>) -> bool {
 }
 
 /// Gives a name an inode of its own, with the same bytes. Says whether it had to.
-fn part(parent: &OwnedFd, path: &TreePath) -> Result<bool, Error> {
+fn part(parent: &OwnedFd, path: &TreePath, owners: Owners) -> Result<bool, Error> {
     let (name, at) = (path.name(), || path.as_os_path());
     let Some(stat) = dir::stat(parent, name)?.filter(|stat| stat.nlink > 1) else { return Ok(false) };
     match stat.kind {
@@ -211,7 +212,7 @@ fn part(parent: &OwnedFd, path: &TreePath) -> Result<bool, Error> {
             let to = dir::create_file(parent, name)?;
             dir::copy_bytes(&from, &to).map_err(PathError::new("copy", at()))?;
             let ours = attributes.into_iter().filter(|(name, _)| name.starts_with(b"user.") || name == b"security.capability").collect();
-            dress(&to, path, &Meta { mode: stat.mode, uid: stat.uid, gid: stat.gid, mtime: stat.mtime.0, xattrs: ours })?;
+            dress(&to, path, &Meta { mode: stat.mode, uid: stat.uid, gid: stat.gid, mtime: stat.mtime.0, xattrs: ours }, owners)?;
         }
         FileKind::Symlink => {
             let target = dir::read_link(parent, name)?;
@@ -229,6 +230,7 @@ fn part(parent: &OwnedFd, path: &TreePath) -> Result<bool, Error> {
 
 /// One tree becomes another.
 struct Fit<'a> {
+    owners: Owners,
     part: &'a TreePath,
     old: &'a Chain,
     new: &'a Chain,
@@ -277,7 +279,7 @@ impl Fit<'_> {
                     }),
                     _ => None,
                 };
-                put(fd, source.as_deref(), &path, found.entry)?;
+                put(fd, source.as_deref(), &path, found.entry, self.owners)?;
                 changed = true;
             }
         }
@@ -289,7 +291,7 @@ impl Fit<'_> {
 }
 
 /// Makes what a row says; a file's bytes are those of the same name in `source`.
-fn put(parent: &OwnedFd, source: Option<&OwnedFd>, path: &TreePath, entry: &Entry) -> Result<(), Error> {
+fn put(parent: &OwnedFd, source: Option<&OwnedFd>, path: &TreePath, entry: &Entry, owners: Owners) -> Result<(), Error> {
     let name = path.name();
     let node = match &entry.kind {
         Kind::File { .. } => {
@@ -298,11 +300,11 @@ fn put(parent: &OwnedFd, source: Option<&OwnedFd>, path: &TreePath, entry: &Entr
             let from = dir::open_name(source, name)?;
             let to = dir::create_file(parent, name)?;
             dir::copy_bytes(&from, &to).map_err(PathError::new("copy", path.as_os_path()))?;
-            return dress(to.as_fd(), path, &entry.meta);
+            return dress(to.as_fd(), path, &entry.meta, owners);
         }
         Kind::Symlink { target } => {
             dir::make_symlink(parent, name, target)?;
-            return dress_name(parent, path, entry);
+            return dress_name(parent, path, entry, owners);
         }
         Kind::Char { major, minor } => FileKind::Char { major: *major, minor: *minor },
         Kind::Block { major, minor } => FileKind::Block { major: *major, minor: *minor },
@@ -315,7 +317,7 @@ fn put(parent: &OwnedFd, source: Option<&OwnedFd>, path: &TreePath, entry: &Entr
         // In a user namespace there are no devices: it is in the index alone.
         Err(error) if node != FileKind::Fifo && is_not_permitted(&error) => Ok(()),
         Err(error) => Err(error.into()),
-        Ok(()) => dress_name(parent, path, entry),
+        Ok(()) => dress_name(parent, path, entry, owners),
     }
 }
 
@@ -327,7 +329,7 @@ mod tests {
     fn an_entry_is_the_same_only_if_all_of_lstat_is() {
         let scratch = tempfile::tempdir().unwrap();
         std::fs::write(scratch.path().join("f"), "x").unwrap();
-        let merged = Merged { root: Arc::new(dir::open_root(scratch.path()).unwrap()), chain: Chain::default() };
+        let merged = Merged { root: Arc::new(dir::open_root(scratch.path()).unwrap()), chain: Chain::default(), owners: Owners::Real };
         let path = TreePath::parse(b"f").unwrap();
         let before = merged.before().unwrap();
         let stat = || dir::stat(&merged.root, b"f").unwrap().unwrap();
@@ -346,6 +348,6 @@ mod tests {
     fn a_directory_that_holds_something_is_not_copied_into() {
         let scratch = tempfile::tempdir().unwrap();
         std::fs::write(scratch.path().join("f"), "x").unwrap();
-        assert!(Merged::new(dir::open_root(scratch.path()).unwrap()).is_err());
+        assert!(Merged::new(dir::open_root(scratch.path()).unwrap(), Owners::Real).is_err());
     }
 }

@@ -42,7 +42,7 @@ use crate::{
     oci::{Descriptor, DiffId},
     store::{self, Store},
     sys::PathError,
-    tree::{Chain, ContentDigest, Index, Meta, TreePath},
+    tree::{Chain, ContentDigest, Entry, Index, Kind, Meta, Owner, OwnerTable, Row, TreePath},
 };
 
 /// Where a file's bytes are. They are digested again while they are read.
@@ -166,6 +166,33 @@ pub enum Error {
     },
 }
 
+/// How a tree on disk says who owns what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Owners {
+    /// As every file does.
+    Real,
+    /// By marks ([`crate::tree::MARK`]): to the kernel all is root's. What can carry no mark is in a table.
+    Marked,
+}
+
+/// Whose links, pipes and devices are that are not root's, where they cannot say so themselves.
+pub fn unmarked(chain: &Chain, owners: Owners) -> Vec<(TreePath, Owner)> {
+    if owners == Owners::Real {
+        return Vec::new();
+    }
+    let mut all = Vec::new();
+    for (number, index) in chain.layers().iter().enumerate() {
+        for (path, row) in index.rows() {
+            let Row::Put { entry: Entry { meta, kind: Kind::Symlink { .. } | Kind::Fifo }, .. } = row else { continue };
+            let owner = Owner { uid: meta.uid, gid: meta.gid };
+            if owner != Owner::ROOT && chain.look_up(path).is_some_and(|found| found.layer == number) {
+                all.push((path.clone(), owner));
+            }
+        }
+    }
+    all
+}
+
 /// Writes changes as a layer into the store, in one pass: tar → SHA-256 → compress → SHA-256. The chain gives
 /// the directories above each change, which are emitted before it even if they did not change.
 pub fn write(store: &Store, changes: &Changes, chain: &Chain, compression: Compression) -> Result<Layer, Error> {
@@ -176,14 +203,15 @@ pub fn write(store: &Store, changes: &Changes, chain: &Chain, compression: Compr
 }
 
 /// What a step left in an overlay's upper directory, against the chain it ran on. `stubs` are mountpoints that
-/// were made for the step: they and what is below them are not changes.
-pub fn diff(upper: &Arc<OwnedFd>, chain: &Chain, stubs: &[TreePath]) -> Result<Changes, Error> {
-    diff::diff(upper, chain, stubs)
+/// were made for the step: they and what is below them are not changes. `table` has the owners of what carries no mark; it
+/// is `None` where owners are real.
+pub fn diff(upper: &Arc<OwnedFd>, chain: &Chain, stubs: &[TreePath], table: Option<&OwnerTable>) -> Result<Changes, Error> {
+    diff::diff(upper, chain, stubs, table)
 }
 
 /// Makes the upper directory equal to what extracting the layer would give, so that it can be a lower.
-pub fn seal(upper: &Arc<OwnedFd>, layer: &Layer, stubs: &[TreePath]) -> Result<(), Error> {
-    seal::seal(upper, layer, stubs)
+pub fn seal(upper: &Arc<OwnedFd>, layer: &Layer, stubs: &[TreePath], owners: Owners) -> Result<(), Error> {
+    seal::seal(upper, layer, stubs, owners)
 }
 
 /// Where an extracted lower layer's files are.
@@ -197,11 +225,18 @@ pub struct Lower {
 
 /// Extracts a layer's blob into an empty directory in the form of an overlay lower (userxattr marks), verifying
 /// both digests. `below`, base first, is consulted when a hard link names a file of a lower layer, or a path leads through
-/// a directory or link of one. Owners are set as they are, so every id must be mapped into this process's user namespace. On
+/// a directory or link of one. Real owners are set as they are, so every id must be mapped into this process's user namespace. On
 /// an error the directory may hold a part of the layer.
-pub fn extract(store: &Store, blob: &Descriptor, diff_id: &DiffId, into: &OwnedFd, below: &[Lower]) -> Result<Arc<Index>, Error> {
+pub fn extract(
+    store: &Store,
+    blob: &Descriptor,
+    diff_id: &DiffId,
+    into: &OwnedFd,
+    below: &[Lower],
+    owners: Owners,
+) -> Result<Arc<Index>, Error> {
     let chain = Chain::new(below.iter().map(|lower| Arc::clone(&lower.index)).collect());
-    let mut disk = extract::Disk::new(into, below)?;
+    let mut disk = extract::Disk::new(into, below, owners)?;
     let index = verified::with_tar(store, blob, diff_id, |tar| read::read(tar, read::Form::Layer, &chain, &mut disk))?;
     store.put_index(diff_id, &index)?;
     Ok(Arc::new(index))

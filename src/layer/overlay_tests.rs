@@ -55,9 +55,9 @@ impl Stage {
         let bench = Bench::new();
         let layer = write(&bench.store, base, &Chain::default(), Compression::Uncompressed).unwrap();
         let (at, fd) = bench.room("base");
-        let index = extract(&bench.store, &layer.blob, &layer.diff_id, &fd, &[]).unwrap();
+        let index = extract(&bench.store, &layer.blob, &layer.diff_id, &fd, &[], Owners::Real).unwrap();
         let (_, fd) = bench.room("merged");
-        let mut merged = Merged::new(fd.try_clone().unwrap()).unwrap();
+        let mut merged = Merged::new(fd.try_clone().unwrap(), Owners::Real).unwrap();
         let lowers = vec![Lower { index: Arc::clone(&index), dir: at }];
         merged.fit(&lowers).unwrap();
         Self { bench, lowers, chain: Chain::new(vec![index]), steps: 0, merged }
@@ -73,14 +73,14 @@ impl Stage {
         step(Path::new(&format!("/proc/self/fd/{}", root.as_raw_fd())));
         drop(root);
         let stubs: Vec<TreePath> = stubs.iter().map(|stub| path(stub)).collect();
-        let changes = diff(&fd, &self.chain, &stubs).unwrap();
+        let changes = diff(&fd, &self.chain, &stubs, None).unwrap();
         let layer = write(&self.bench.store, &changes, &self.chain, Compression::Gzip(1)).unwrap();
-        seal(&fd, &layer, &stubs).unwrap();
+        seal(&fd, &layer, &stubs, Owners::Real).unwrap();
         let (extracted, into) = self.bench.room(&format!("extracted{}", self.steps));
-        let index = extract(&self.bench.store, &layer.blob, &layer.diff_id, &into, &self.lowers).unwrap();
+        let index = extract(&self.bench.store, &layer.blob, &layer.diff_id, &into, &self.lowers, Owners::Real).unwrap();
         assert_eq!(*index, *layer.index);
         assert_eq!(snapshot(&upper), snapshot(&extracted), "a sealed tree is the extracted one");
-        assert!(is_intact(&upper, &layer.index));
+        assert!(is_intact(&upper, &layer.index, Owners::Real));
         let left = Left { changes, layer };
         self.step_merged(&stubs, &step, &left);
         let layer = &left.layer;
@@ -93,15 +93,15 @@ impl Stage {
     fn step_merged(&mut self, stubs: &[TreePath], step: impl Fn(&Path), overlay: &Left) {
         let before = self.merged.before().unwrap();
         step(&self.bench.dir.path().join("merged"));
-        let worked = self.merged.diff(&before, stubs).unwrap();
+        let worked = self.merged.diff(&before, stubs, None).unwrap();
         let layer = write(&self.bench.store, &worked.changes, &self.chain, Compression::Uncompressed).unwrap();
         self.merged.settle(&worked, &layer).unwrap();
         assert_eq!(without_times(&worked.changes), without_times(&overlay.changes), "a copy gives what an overlay gives");
         let (cold, fd) = self.bench.room(&format!("cold{}", self.steps));
         let (extracted, into) = self.bench.room(&format!("again{}", self.steps));
-        let index = extract(&self.bench.store, &layer.blob, &layer.diff_id, &into, &self.lowers).unwrap();
+        let index = extract(&self.bench.store, &layer.blob, &layer.diff_id, &into, &self.lowers, Owners::Real).unwrap();
         let lowers: Vec<Lower> = self.lowers.iter().cloned().chain([Lower { index, dir: extracted }]).collect();
-        Merged::new(fd.try_clone().unwrap()).unwrap().fit(&lowers).unwrap();
+        Merged::new(fd.try_clone().unwrap(), Owners::Real).unwrap().fit(&lowers).unwrap();
         assert_eq!(snapshot(&self.bench.dir.path().join("merged")), snapshot(&cold), "a warm tree is a cold one");
         // The next step goes on from the overlay's layer, whose times are others.
         let fresh = Lower { index: Arc::clone(&overlay.layer.index), dir: self.bench.dir.path().join(format!("extracted{}", self.steps)) };
@@ -293,10 +293,10 @@ fn a_real_name_that_looks_like_a_whiteout_is_an_error() {
     let bench = Bench::new();
     let (at, fd) = bench.room("upper");
     fs::write(at.join(".wh.precious"), "").unwrap();
-    assert!(matches!(diff(&fd, &Chain::default(), &[]), Err(Error::BadName { .. })));
+    assert!(matches!(diff(&fd, &Chain::default(), &[], None), Err(Error::BadName { .. })));
     fs::remove_file(at.join(".wh.precious")).unwrap();
     fs::create_dir_all(at.join("d/.wh.x")).unwrap();
-    assert!(matches!(diff(&fd, &Chain::default(), &[]), Err(Error::BadName { .. })));
+    assert!(matches!(diff(&fd, &Chain::default(), &[], None), Err(Error::BadName { .. })));
 }
 
 #[test]
@@ -307,7 +307,7 @@ fn sealing_what_is_not_the_layers_tree_is_an_error() {
     let bench = Bench::new();
     let layer = write(&bench.store, &base(), &Chain::default(), Compression::Uncompressed).unwrap();
     let (at, fd) = bench.room("upper");
-    assert!(matches!(seal(&fd, &layer, &[]), Err(Error::Changed { .. })));
+    assert!(matches!(seal(&fd, &layer, &[], Owners::Real), Err(Error::Changed { .. })));
     fs::write(at.join("a"), "a file").unwrap();
-    assert!(matches!(seal(&fd, &layer, &[]), Err(Error::Changed { .. })));
+    assert!(matches!(seal(&fd, &layer, &[], Owners::Real), Err(Error::Changed { .. })));
 }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    Error, Layer,
+    Error, Layer, Owners,
     extract::{OPAQUE, dress, dress_name},
     upper::{self, WHITEOUT},
 };
@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// See the module. Stubs have no row, so they go with all else that has none.
-pub(super) fn seal(upper: &OwnedFd, layer: &Layer, stubs: &[TreePath]) -> Result<(), Error> {
+pub(super) fn seal(upper: &OwnedFd, layer: &Layer, stubs: &[TreePath], owners: Owners) -> Result<(), Error> {
     let index = &layer.index;
     if let Some(stub) = stubs.iter().find(|stub| index.rows_within(stub).next().is_some()) {
         return Err(changed(stub));
@@ -35,7 +35,7 @@ pub(super) fn seal(upper: &OwnedFd, layer: &Layer, stubs: &[TreePath]) -> Result
                     if kind == FileKind::Dir {
                         ahead.push(path.clone());
                     } else {
-                        leaf(&fd, &path, entry)?;
+                        leaf(&fd, &path, entry, owners)?;
                     }
                     let _new = seen.insert(path);
                 }
@@ -48,7 +48,7 @@ pub(super) fn seal(upper: &OwnedFd, layer: &Layer, stubs: &[TreePath]) -> Result
     if let Some((path, _)) = index.rows().find(|(path, row)| matches!(row, Row::Put { .. }) && !path.is_root() && !seen.contains(*path)) {
         return Err(changed(path));
     }
-    directories(upper, index)
+    directories(upper, index, owners)
 }
 
 fn changed(path: &TreePath) -> Error {
@@ -65,13 +65,13 @@ fn row_sort(entry: &Entry) -> super::canonical::Sort {
     }
 }
 
-pub(super) fn leaf(parent: &OwnedFd, path: &TreePath, entry: &Entry) -> Result<(), Error> {
+pub(super) fn leaf(parent: &OwnedFd, path: &TreePath, entry: &Entry, owners: Owners) -> Result<(), Error> {
     if let Kind::File { .. } = entry.kind {
         let file = dir::open_name(parent, path.name())?;
-        upper::undress(file.as_fd(), &entry.meta.xattrs)?;
+        upper::undress(file.as_fd(), &entry.meta.xattrs, owners)?;
         return Ok(dir::set_times_open(&file, entry.meta.mtime)?);
     }
-    dress_name(parent, path, entry)
+    dress_name(parent, path, entry, owners)
 }
 
 /// An opaque directory of the upper is one that has a whiteout for each name in the layer.
@@ -86,7 +86,7 @@ fn whiteouts(upper: &OwnedFd, index: &Index) -> Result<(), Error> {
 }
 
 /// Last, because making and removing things changed their times; the deepest first, because a mode may lock one.
-fn directories(upper: &OwnedFd, index: &Index) -> Result<(), Error> {
+fn directories(upper: &OwnedFd, index: &Index, owners: Owners) -> Result<(), Error> {
     let mut root = Meta { mode: 0o755, uid: 0, gid: 0, mtime: 0, xattrs: Xattrs::new() };
     let rows: Vec<(&TreePath, &Row)> = index.rows().collect();
     for (path, row) in rows.into_iter().rev() {
@@ -96,12 +96,12 @@ fn directories(upper: &OwnedFd, index: &Index) -> Result<(), Error> {
             continue;
         }
         let fd = dir::open_dir(upper, path.as_os_path())?;
-        upper::undress(&fd, &meta.xattrs)?;
+        upper::undress(&fd, &meta.xattrs, owners)?;
         if *opaque {
             dir::set_attribute(&fd, OPAQUE, b"y")?;
         }
-        dress(&fd, path, meta)?;
+        dress(&fd, path, meta, owners)?;
     }
-    upper::undress(upper, &root.xattrs)?;
-    dress(upper, &TreePath::root(), &root)
+    upper::undress(upper, &root.xattrs, owners)?;
+    dress(upper, &TreePath::root(), &root, owners)
 }

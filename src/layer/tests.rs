@@ -80,7 +80,7 @@ impl Bench {
         let room = tempfile::tempdir_in(self.dir.path()).unwrap();
         let lowers: Vec<Lower> =
             below.layers().iter().map(|index| Lower { index: Arc::clone(index), dir: self.dir.path().join("lower") }).collect();
-        let extracted = extract(&self.store, &blob, &diff_id, &dir::open_root(room.path()).unwrap(), &lowers);
+        let extracted = extract(&self.store, &blob, &diff_id, &dir::open_root(room.path()).unwrap(), &lowers, Owners::Real);
         match (&read, &extracted) {
             (Ok(read), Ok(extracted)) => assert_eq!(read, extracted),
             (Err(read), Err(extracted)) => assert_eq!(read.to_string(), extracted.to_string()),
@@ -166,7 +166,7 @@ fn what_is_written_is_indexed_and_extracted_as_it_was() {
         assert_eq!(bench.store.layer_blob(&layer.diff_id, &compression.id()), Some(layer.blob.clone()));
         assert_eq!(*index(&bench.store, &layer.blob, &layer.diff_id, &Chain::default()).unwrap(), *layer.index);
         let (at, fd) = bench.room(&compression.id());
-        assert_eq!(*extract(&bench.store, &layer.blob, &layer.diff_id, &fd, &[]).unwrap(), *layer.index);
+        assert_eq!(*extract(&bench.store, &layer.blob, &layer.diff_id, &fd, &[], Owners::Real).unwrap(), *layer.index);
         assert_eq!(Index::decode(&layer.index.encode()).unwrap(), *layer.index);
         assert_eq!(layer.index.kept(&path("etc/group")).map(|bytes| &bytes[..]), Some(&b"root:x:0:\n"[..]));
         let set = fs::symlink_metadata(at.join("set")).unwrap();

@@ -12,7 +12,7 @@ use std::{
 };
 
 use super::{
-    Error, archive,
+    Error, Owners, archive,
     extract::Disk,
     read::{self, Form, Sink, bad, unreadable},
 };
@@ -27,7 +27,7 @@ const MOST_TRAILING: u64 = 64 << 20;
 /// of it; [`Error::BadLayer`] says what is wrong with the archive.
 pub fn unpack<'a>(archive: impl Read + Send + 'a, into: &OwnedFd) -> Result<Index, Error> {
     let mut plain = archive::decompress(archive).map_err(|error| unreadable(&error))?;
-    let mut bytes = Bytes { disk: Disk::new(into, &[])?, left: MOST_BYTES };
+    let mut bytes = Bytes { disk: Disk::new(into, &[], Owners::Real)?, left: MOST_BYTES };
     let index = read::read(&mut plain, Form::Files, &Chain::default(), &mut bytes)?;
     // A decompressor checks its sum at the end, and a writer on the other end of a pipe may still be writing.
     let trailing = io::copy(&mut plain.take(MOST_TRAILING + 1), &mut io::sink()).map_err(|error| unreadable(&error))?;

@@ -5,7 +5,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 
 use super::{
-    Error, archive,
+    Error, Owners, archive,
     canonical::{self, Sort},
 };
 use crate::{
@@ -13,7 +13,7 @@ use crate::{
         PathError,
         dir::{self, FileKind, Stat},
     },
-    tree::{Meta, TreePath, Xattrs},
+    tree::{Inode, MARK, Meta, Owner, OwnerTable, TreePath, Xattrs},
 };
 
 /// Where overlay keeps its marks in a user namespace; what a program sets there itself is escaped below it.
@@ -51,7 +51,7 @@ pub(super) enum Marks {
 }
 
 /// Looks at a name; `path` is where it is, for messages. `None`: it went away.
-pub(super) fn look(parent: &OwnedFd, path: &TreePath, marks: Marks) -> Result<Option<Found>, Error> {
+pub(super) fn look(parent: &OwnedFd, path: &TreePath, marks: Marks, table: Option<&OwnerTable>) -> Result<Option<Found>, Error> {
     let Some(stat) = dir::stat(parent, path.name())? else { return Ok(None) };
     let attributes = match stat.kind {
         FileKind::File => dir::attributes(dir::open_name(parent, path.name())?)?,
@@ -65,8 +65,24 @@ pub(super) fn look(parent: &OwnedFd, path: &TreePath, marks: Marks) -> Result<Op
         return Err(PathError::new("read", path.as_os_path())(error).into());
     }
     let opaque = mark("opaque").is_some_and(|value| value == b"y");
-    let meta = Meta { mode: stat.mode, uid: stat.uid, gid: stat.gid, mtime: stat.mtime.0, xattrs: own(attributes) };
+    let owner = match table {
+        None => Owner { uid: stat.uid, gid: stat.gid },
+        Some(table) => recorded(parent, path, &attributes, stat.kind, table)?,
+    };
+    let meta = Meta { mode: stat.mode, uid: owner.uid, gid: owner.gid, mtime: stat.mtime.0, xattrs: own(attributes) };
     Ok(Some(Found { stat, meta: canonical::meta(&meta, sort(stat.kind)), opaque }))
+}
+
+/// Whose it is where nothing is anybody's to the kernel. A mark that is none is nobody's: the step could not write one.
+fn recorded(parent: &OwnedFd, path: &TreePath, attributes: &Xattrs, kind: FileKind, table: &OwnerTable) -> Result<Owner, Error> {
+    if matches!(kind, FileKind::File | FileKind::Dir) {
+        return Ok(attributes.get(MARK.as_bytes()).and_then(|mark| Owner::parse(mark)).unwrap_or_default());
+    }
+    if table.is_empty() {
+        return Ok(Owner::ROOT);
+    }
+    let (number, born) = dir::birth(parent, path.name())?;
+    Ok(table.owner(Inode { number, born }))
 }
 
 /// A capability of another user namespace means nothing in an image.
@@ -79,11 +95,11 @@ fn own(attributes: Xattrs) -> Xattrs {
 }
 
 /// Takes from an open file or directory every attribute that extracting the row would not give it. What the host's
-/// security module sets by itself stays: it would set it again.
-pub(super) fn undress(fd: impl AsFd, keep: &Xattrs) -> Result<(), Error> {
+/// security module sets by itself stays: it would set it again. So does the mark of its owner.
+pub(super) fn undress(fd: impl AsFd, keep: &Xattrs, owners: Owners) -> Result<(), Error> {
     for name in dir::attributes(&fd)?.into_keys() {
         let foreign = name.starts_with(b"user.") || name.starts_with(b"system.posix_acl_") || name == b"security.capability";
-        if foreign && !keep.contains_key(&name) {
+        if foreign && !keep.contains_key(&name) && !(owners == Owners::Marked && name == MARK.as_bytes()) {
             dir::remove_attribute(&fd, &name)?;
         }
     }

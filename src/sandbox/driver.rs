@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{InitError, Memory, enter, overlay};
 
-/// The ids that can be entered with. A kind whose steps cannot be run yet is not here: `single` adds `Ids::Single`.
-const IDS: &[Ids] = &[Ids::Full, Ids::Host];
+/// The ids that can be entered with.
+const IDS: &[Ids] = &[Ids::Full, Ids::Single, Ids::Host];
 
 /// The ways to keep changes.
 const SNAPSHOTS: &[Snapshots] = &[Snapshots::Overlay, Snapshots::Memory, Snapshots::Copy];
@@ -118,7 +118,7 @@ impl Driver {
             }
             Ids::Single => &[
                 "the kernel refuses device nodes, `chattr +i`, attributes of other name spaces than `user` and `security.capability`",
-                "owners are kept by a supervisor: system calls that make or look at files take longer, and a program that is not root may read and remove files of root",
+                "owners are kept by a supervisor: calls that make or look at files take longer, a program that is not root may read what only others may, 32-bit programs are killed; see docs/single-id.md",
             ],
             Ids::Host => &["a step is root of this machine or container, less what it has given up"],
         };

@@ -14,6 +14,7 @@
 //! - `overlay`: the root, and merged views; `memory`: where their changes can be if the store cannot have them. `stubs`: mountpoints that were made, and how they go again.
 //! - `scene`, `family`: where nothing can be mounted and nobody confined, what stands in for mounts and for a pid namespace.
 //! - `socket`: a socket that listens outside and is a file inside.
+//! - `single`: owners where there is one user id.
 //! - [`probe`]: what `doctor` tries.
 //!
 //! Source: `user_namespaces(7)`, `pid_namespaces(7)`, `mount_setattr(2)`, capabilities(7); the runtime specification's
@@ -31,6 +32,7 @@ pub mod probe;
 mod run;
 mod scene;
 mod seccomp;
+mod single;
 mod socket;
 mod stubs;
 mod watchdog;
@@ -43,9 +45,10 @@ pub use init::{STEP_INIT, init_main};
 pub use limits::{Limited, Limits, ProcessLimit};
 pub use memory::Memory;
 pub use run::run;
+pub use single::{SUPERVISOR, supervisor_main};
 pub use socket::Socket;
 
-use crate::tree::TreePath;
+use crate::tree::{Owner, OwnerTable, TreePath};
 
 /// What to run, where.
 #[derive(Debug)]
@@ -78,6 +81,8 @@ pub struct Spec {
     pub groups: Option<Arc<cgroup::Groups>>,
     /// How it is confined.
     pub security: Security,
+    /// Where there is one user id: owners that are no marks.
+    pub foreign: Foreign,
 }
 
 /// How a step is confined.
@@ -88,6 +93,15 @@ pub enum Security {
     Sandbox,
     /// All capabilities of its user namespace, every system call, nothing of /proc and /sys covered or read-only.
     Insecure,
+}
+
+/// Whose some things are, where there is one user id and they cannot say so themselves.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Foreign {
+    /// Links, pipes and sockets in the trees of the root.
+    pub rooted: Vec<(TreePath, Owner)>,
+    /// In what is mounted, by the path inside.
+    pub mounted: Vec<(TreePath, Owner)>,
 }
 
 /// Ids inside.
@@ -204,6 +218,8 @@ pub struct Finished {
     pub outer_proc: bool,
     /// The kernel killed a process of it because its control group had no memory left.
     pub out_of_memory: bool,
+    /// Owners of what carries no mark, where there is one user id; else empty.
+    pub owners: OwnerTable,
 }
 
 /// Which stream.

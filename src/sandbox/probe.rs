@@ -146,6 +146,7 @@ fn try_step(fresh: &Fresh, driver: Driver, number: u32, network: Network) -> Res
     };
     let (root, _memory) = fresh.root(driver.snapshots, number, &bytes)?;
     let spec = Spec {
+        foreign: super::Foreign::default(),
         driver,
         argv: vec![OsString::from("/probe")],
         env: Vec::new(),

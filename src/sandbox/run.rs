@@ -17,20 +17,24 @@ use rustix::{
 };
 
 use super::{
-    Finished, InitError, MountSource, Network, Root, STEP_INIT, Security, Spec, Status, Stream, Tree,
+    Finished, Foreign, InitError, MountSource, Network, Root, STEP_INIT, Security, Spec, Status, Stream, Tree,
     cgroup::{Group, GroupError},
-    driver::Isolation,
+    driver::{Ids, Isolation},
     enter,
     family::Family,
     init::KEPT,
     overlay::{self, Writable},
     scene::Scene,
     seccomp,
+    single::{self, Supervisor},
     stubs::{self, Stub},
     watchdog::Watchdog,
     wire::{Blobs, Order, Orders, Report, Source},
 };
-use crate::sys;
+use crate::{
+    sys,
+    tree::{Owner, OwnerTable},
+};
 
 /// Runs it to its end. `output` gets what it prints as it comes; a byte on `cancel`, or its end, kills it.
 ///
@@ -55,14 +59,15 @@ fn in_chroot(mut spec: Spec, cancel: &OwnedFd, output: &mut dyn FnMut(Stream, &[
     let root = open(&tree.dir)?;
     let group = group(&spec)?;
     let watchdog = Watchdog::new(&spec.limits, &tree.dir).map_err(InitError::new("open", tree.dir.display()))?;
-    let (orders, blobs, _) = orders(spec)?;
-    let step = Step::start(&orders, &blobs, &root, &[], group.as_ref())?;
+    let (orders, blobs, _, _) = orders(spec)?;
+    let step = Step::start(&orders, &blobs, &root, Vec::new(), None, group.as_ref())?;
     let watched = step.watch(watchdog, cancel, output);
     let status = step.reap(&watched);
     // The step's first process has ended everybody, unless the step killed it.
     family.end();
     let stubs = scene.strike()?;
-    Ok(Finished { status: status?, stubs, outer_proc: false, out_of_memory: group.as_ref().is_some_and(Group::ran_out_of_memory) })
+    let out_of_memory = group.as_ref().is_some_and(Group::ran_out_of_memory);
+    Ok(Finished { status: status?, stubs, outer_proc: false, out_of_memory, owners: OwnerTable::default() })
 }
 
 fn open(dir: &Path) -> Result<OwnedFd, InitError> {
@@ -78,14 +83,19 @@ fn in_namespaces(spec: Spec, cancel: &OwnedFd, output: &mut dyn FnMut(Stream, &[
         Root::Tree(tree) => &tree.dir,
     };
     let watchdog = Watchdog::new(&spec.limits, dir).map_err(InitError::new("open", dir.display()))?;
-    let (orders, blobs, mounts) = orders(spec)?;
-    let step = Step::start(&orders, &blobs, &view.root, &mounts, group.as_ref())?;
-    drop(mounts);
+    let (orders, blobs, mounts, foreign) = orders(spec)?;
+    let mut step = Step::start(&orders, &blobs, &view.root, mounts, foreign, group.as_ref())?;
     let watched = step.watch(watchdog, cancel, output);
     let status = step.reap(&watched);
+    let owners = step.supervisor.take().map(Supervisor::finish);
     let stubs = stubs::remove(&view.root, &watched.stubs);
     let out_of_memory = group.as_ref().is_some_and(Group::ran_out_of_memory);
-    Ok(Finished { status: status?, stubs, outer_proc: watched.outer_proc, out_of_memory })
+    let (status, owners) = match (status?, owners) {
+        (status @ Status::Exited(0), Some(owners)) => (status, owners?),
+        // Nobody asks what a step that failed has left.
+        (status, _) => (status, OwnerTable::default()),
+    };
+    Ok(Finished { status, stubs, outer_proc: watched.outer_proc, out_of_memory, owners })
 }
 
 /// The merged view that the step sees as `/`.
@@ -133,14 +143,20 @@ impl Drop for View {
     }
 }
 
-/// The spec as pid 1 gets it, and the mounts that are passed as fds.
-fn orders(spec: Spec) -> Result<(Orders, Blobs, Vec<OwnedFd>), InitError> {
+/// The spec as pid 1 gets it, the mounts that are passed as fds, and what the supervisor gets, if there is to be one.
+fn orders(spec: Spec) -> Result<(Orders, Blobs, Vec<OwnedFd>, Option<single::Orders>), InitError> {
     let mut blobs = Blobs::default();
     let mut fds = Vec::new();
     let mut mounts = Vec::new();
+    let supervised = spec.driver.ids == Ids::Single;
+    let Foreign { rooted, mut mounted } = spec.foreign;
     for mount in spec.mounts {
         let what = match mount.what {
             MountSource::Tmpfs(size) => Source::Tmpfs(size),
+            MountSource::File { bytes, mode, uid, gid } if supervised => {
+                mounted.push((mount.target.clone(), Owner { uid, gid }));
+                Source::File { bytes: blobs.add(&bytes), mode, uid: 0, gid: 0 }
+            }
             MountSource::File { bytes, mode, uid, gid } => Source::File { bytes: blobs.add(&bytes), mode, uid, gid },
             MountSource::Host(fd) => {
                 fds.push(take(&fd, mount.readonly).map_err(InitError::new("bind", &mount.target))?);
@@ -156,8 +172,10 @@ fn orders(spec: Spec) -> Result<(Orders, Blobs, Vec<OwnedFd>), InitError> {
         Root::Overlay(trees) => (trees.upper, trees.work),
         Root::Tree(tree) => (tree.dir, tree.work),
     };
+    let foreign = supervised.then(|| single::Orders::new(&spec.user, rooted, mounted));
     let orders = Orders {
         isolation: spec.driver.isolation,
+        supervised,
         host_root: users == "0 0 4294967295\n",
         argv: spec.argv,
         env: spec.env,
@@ -177,7 +195,7 @@ fn orders(spec: Spec) -> Result<(Orders, Blobs, Vec<OwnedFd>), InitError> {
         place,
         work,
     };
-    Ok((orders, blobs, fds))
+    Ok((orders, blobs, fds, foreign))
 }
 
 /// A mount of its own for what `fd` is about: the namespace of the step could not make one of our mount.
@@ -198,6 +216,7 @@ struct Step {
     socket: OwnedFd,
     out: OwnedFd,
     err: OwnedFd,
+    supervisor: Option<Supervisor>,
 }
 
 /// What was seen of a step.
@@ -210,10 +229,19 @@ struct Watched {
     stopped: Option<Status>,
     /// When it had ended, more was written than may be.
     is_full: bool,
+    /// Whoever answers for its ids ended before it.
+    unsupervised: bool,
 }
 
 impl Step {
-    fn start(orders: &Orders, blobs: &Blobs, root: &OwnedFd, mounts: &[OwnedFd], group: Option<&Group>) -> Result<Self, InitError> {
+    fn start(
+        orders: &Orders,
+        blobs: &Blobs,
+        root: &OwnedFd,
+        mut passed: Vec<OwnedFd>,
+        foreign: Option<single::Orders>,
+        group: Option<&Group>,
+    ) -> Result<Self, InitError> {
         let prepared = |errno: Errno| InitError::new("prepare", "step")(errno);
         let orders_file = orders.write(blobs).map_err(InitError::new("write", "orders"))?;
         let (socket, theirs) =
@@ -224,8 +252,14 @@ impl Step {
             rustix::fs::fcntl_setfl(ours, OFlags::NONBLOCK).map_err(prepared)?;
         }
         let program = program().map_err(InitError::new("open", "/proc/self/exe"))?;
+        let mut supervised = None;
+        if let Some(foreign) = foreign {
+            let (channel, theirs) = Supervisor::channel()?;
+            passed.push(theirs);
+            supervised = Some((foreign, channel));
+        }
         let fds: Vec<BorrowedFd<'_>> =
-            [&orders_file, &their_out, &their_err, &theirs, &orders_file, root].into_iter().chain(mounts).map(AsFd::as_fd).collect();
+            [&orders_file, &their_out, &their_err, &theirs, &orders_file, root].into_iter().chain(&passed).map(AsFd::as_fd).collect();
         let argv = [CString::from(c"lapstrake"), CString::new(STEP_INIT).map_err(InitError::new("prepare", "step"))?];
         let namespaces = match (orders.isolation, orders.network) {
             (Isolation::Chroot, _) => sys::Namespaces::Shared,
@@ -234,8 +268,14 @@ impl Step {
         };
         let launch = sys::Launch { program, argv: &argv, env: &[], fds: &fds, namespaces, gate: Some(3) };
         let child = launch.start().map_err(InitError::new("make namespaces", "step"))?;
-        let step = Self { child, isolation: orders.isolation, socket, out, err };
+        drop(passed);
+        let mut step = Self { child, isolation: orders.isolation, socket, out, err, supervisor: None };
         step.admit(group).inspect_err(|_| step.kill())?;
+        if let Some((foreign, channel)) = supervised {
+            let supervisor =
+                Supervisor::start(program, &foreign, &channel, root, &orders.place, step.child.pid).inspect_err(|_| step.kill())?;
+            step.supervisor = Some(supervisor);
+        }
         Ok(step)
     }
 
@@ -279,6 +319,7 @@ impl Step {
         let mut watched = Watched::default();
         let mut buffer = vec![0; 1 << 16];
         let (mut out_open, mut err_open, mut socket_open) = (true, true, true);
+        let mut supervisor = self.supervisor.as_ref().map(Supervisor::pidfd);
         loop {
             // What has ended is always ready: the pidfd, which is ready once, takes its place.
             let pidfd = &self.child.pidfd;
@@ -288,6 +329,7 @@ impl Step {
                 PollFd::new(if out_open { &self.out } else { pidfd }, PollFlags::IN),
                 PollFd::new(if err_open { &self.err } else { pidfd }, PollFlags::IN),
                 PollFd::new(if watched.stopped.is_some() { pidfd } else { cancel }, PollFlags::IN),
+                PollFd::new(supervisor.unwrap_or(pidfd), PollFlags::IN),
             ];
             let patience = if watched.stopped.is_some() { None } else { watchdog.patience() };
             let patience = patience.and_then(|patience| rustix::time::Timespec::try_from(patience).ok());
@@ -298,7 +340,7 @@ impl Step {
                 return watched;
             }
             let ready = fds.map(|fd| !fd.revents().is_empty());
-            let [ended, said, out, err, stop] = ready;
+            let [ended, said, out, err, stop, alone] = ready;
             if out && out_open {
                 out_open = pass_on(&self.out, &mut buffer, 1, &mut |bytes| output(Stream::Out, bytes));
             }
@@ -316,6 +358,10 @@ impl Step {
                 watched.is_full = watchdog.ended_full();
                 return watched;
             }
+            if alone && !ended && supervisor.take().is_some() && !self.supervisor.as_ref().is_some_and(Supervisor::is_done) {
+                watched.unsupervised = true;
+                rustix::process::pidfd_send_signal(&self.child.pidfd, Signal::KILL).ok();
+            }
             if watched.stopped.is_none() {
                 let why = if stop { Some(Status::Cancelled) } else { watchdog.passed() };
                 if let Some(why) = why {
@@ -332,6 +378,7 @@ impl Step {
             return Ok(why);
         }
         match &watched.end {
+            _ if watched.unsupervised => Err(InitError::new("go on with", "supervisor")(Errno::PIPE)),
             Some(Report::Exited(0)) if watched.is_full => Ok(Status::OutOfDisk),
             Some(Report::Failed(error)) => Err(error.clone()),
             Some(Report::Exited(code)) => Ok(Status::Exited(*code)),

@@ -28,7 +28,7 @@ pub(super) mod fds {
     pub(crate) const ORDERS: u16 = 4;
     /// The root, mounted by the engine, attached nowhere.
     pub(crate) const ROOT: u16 = 5;
-    /// Mounts of host directories and files, in the order of the orders.
+    /// Mounts of host directories and files, in the order of the orders; after them the supervisor's channel, if there is one.
     pub(crate) const FIRST_MOUNT: u16 = 6;
 }
 
@@ -54,6 +54,8 @@ pub(super) struct Orders {
     /// What judges the program's system calls: a [`crate::sys::Filter`], or nothing.
     pub(super) filter: Option<Blob>,
     pub(super) security: Security,
+    /// Another process answers for ids and owners: the channel to it follows the mounts.
+    pub(super) supervised: bool,
     /// Root inside is root of the host.
     pub(super) host_root: bool,
     /// Two directories of the host that are the engine's alone: where the root is attached before it becomes the

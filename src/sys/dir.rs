@@ -224,6 +224,15 @@ pub fn stat(dir: impl AsFd, name: &[u8]) -> Result<Option<Stat>> {
     }
 }
 
+/// The number of the inode `name` in `dir` (a link's own), and when it was born: zeros if the file system does not say.
+pub fn birth(dir: impl AsFd, name: &[u8]) -> Result<(u64, (i64, u32))> {
+    use rustix::fs::StatxFlags;
+    let wanted = StatxFlags::INO | StatxFlags::BTIME;
+    let found =
+        rustix::fs::statx(dir, one("stat", name)?, AtFlags::SYMLINK_NOFOLLOW, wanted).map_err(PathError::new("stat", shown(name)))?;
+    Ok((found.stx_ino, (found.stx_btime.tv_sec, found.stx_btime.tv_nsec)))
+}
+
 /// What an open file is.
 pub fn stat_open(fd: impl AsFd) -> Result<Stat> {
     rustix::fs::fstat(fd).map(|stat| Stat::from(&stat)).map_err(PathError::new("stat", "."))

@@ -2,6 +2,8 @@
 
 #![allow(unsafe_code, reason = "this is the one room that may; every block argues its own case")]
 
+pub mod asking;
+mod calls;
 mod clock;
 mod core_dumps;
 pub mod dir;
@@ -12,6 +14,7 @@ mod poll;
 mod seccomp;
 pub mod signals;
 mod spawn;
+pub mod task;
 
 pub use clock::{coarse_now, now};
 pub use core_dumps::no_core_dumps;
@@ -23,4 +26,4 @@ pub use namespace::{
 };
 pub use poll::is_ready;
 pub use seccomp::{Filter, Instruction};
-pub use spawn::{Child, Launch, Namespaces, Program, ResourceLimit, Stage, as_standard, inherited_fd};
+pub use spawn::{Child, Launch, Namespaces, Program, ResourceLimit, Stage, Supervised, as_standard, inherited_fd};

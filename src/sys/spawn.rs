@@ -125,6 +125,8 @@ pub struct Program<'a> {
     pub scope: Option<BorrowedFd<'a>>,
     /// What its processes may use.
     pub limits: &'a [ResourceLimit],
+    /// Another process is to answer its calls; then its ids are that one's affair too, and stay as they are.
+    pub supervised: Option<Supervised<'a>>,
 }
 
 /// A limit of the kernel's, as setrlimit(2) has it.
@@ -136,6 +138,17 @@ pub struct ResourceLimit {
     pub soft: u64,
     /// How far it may be raised.
     pub hard: u64,
+}
+
+/// How a [`Program`] comes under a supervisor.
+#[derive(Debug, Clone, Copy)]
+pub struct Supervised<'a> {
+    /// Which calls are answered. Installed last, so that it holds from the program's own start on.
+    pub filter: &'a super::asking::Filter,
+    /// A socket to the supervisor, which is passed the listener.
+    pub channel: BorrowedFd<'a>,
+    /// The number that the program begins with: see [`super::task::number_of`].
+    pub number: u64,
 }
 
 /// Which part of starting a [`Program`] failed.
@@ -151,6 +164,8 @@ pub enum Stage {
     Filter,
     /// None of the candidates can be executed.
     Exec,
+    /// Coming under the supervisor.
+    Supervise,
 }
 
 impl Program<'_> {
@@ -179,6 +194,7 @@ impl Program<'_> {
                     (_, at) if at == Stage::User as u8 => Err((Stage::User, error)),
                     (_, at) if at == Stage::Limits as u8 => Err((Stage::Limits, error)),
                     (_, at) if at == Stage::Filter as u8 => Err((Stage::Filter, error)),
+                    (_, at) if at == Stage::Supervise as u8 => Err((Stage::Supervise, error)),
                     _ => Err((Stage::Exec, error)),
                 }
             }
@@ -205,16 +221,10 @@ impl Program<'_> {
                 return (Stage::Filter, errno);
             }
         }
-        // Raw: glibc's own would signal threads that do not exist here.
-        // SAFETY: the pointer and the length are those of one slice.
-        let groups = unsafe { libc::syscall(libc::SYS_setgroups, self.groups.len(), self.groups.as_ptr()) };
-        // SAFETY: plain numbers.
-        if groups != 0 || unsafe { libc::syscall(libc::SYS_setresgid, self.gid, self.gid, self.gid) } != 0 {
-            return (Stage::User, errno());
-        }
-        // SAFETY: plain numbers.
-        if unsafe { libc::syscall(libc::SYS_setresuid, self.uid, self.uid, self.uid) } != 0 {
-            return (Stage::User, errno());
+        if self.supervised.is_none()
+            && let Err(failed) = self.become_user()
+        {
+            return failed;
         }
         for limit in self.limits {
             let new = libc::rlimit64 { rlim_cur: limit.soft, rlim_max: limit.hard };
@@ -223,8 +233,14 @@ impl Program<'_> {
                 return (Stage::Limits, errno());
             }
         }
+        if let Some(Err(failed)) = self.supervised.as_ref().map(Supervised::be_numbered) {
+            return failed;
+        }
         close_from(3, libc::CLOSE_RANGE_CLOEXEC);
         restore_signals();
+        if let Some(Err(errno)) = self.supervised.as_ref().map(Supervised::submit) {
+            return (Stage::Supervise, errno);
+        }
         let mut found = libc::ENOENT;
         for candidate in candidates.iter().filter(|candidate| !candidate.is_null()) {
             // SAFETY: all three are NUL-terminated strings or null-terminated tables of such, alive in `self`'s owner.
@@ -237,6 +253,67 @@ impl Program<'_> {
         }
         (Stage::Exec, found)
     }
+
+    /// In the child.
+    fn become_user(&self) -> Result<(), (Stage, i32)> {
+        // Raw: glibc's own would signal threads that do not exist here.
+        // SAFETY: the pointer and the length are those of one slice.
+        let groups = unsafe { libc::syscall(libc::SYS_setgroups, self.groups.len(), self.groups.as_ptr()) };
+        // SAFETY: plain numbers.
+        if groups != 0 || unsafe { libc::syscall(libc::SYS_setresgid, self.gid, self.gid, self.gid) } != 0 {
+            return Err((Stage::User, errno()));
+        }
+        // SAFETY: plain numbers.
+        if unsafe { libc::syscall(libc::SYS_setresuid, self.uid, self.uid, self.uid) } != 0 {
+            return Err((Stage::User, errno()));
+        }
+        Ok(())
+    }
+}
+
+impl Supervised<'_> {
+    /// In the child.
+    fn be_numbered(&self) -> Result<(), (Stage, i32)> {
+        let mut limit = libc::rlimit64 { rlim_cur: 0, rlim_max: libc::RLIM64_INFINITY };
+        // SAFETY: writes the structure; a null new limit changes nothing.
+        unsafe { libc::syscall(libc::SYS_prlimit64, 0, libc::RLIMIT_LOCKS, ptr::null::<u8>(), &raw mut limit) };
+        limit.rlim_cur = self.number;
+        // SAFETY: reads the structure; the old limit is not asked for.
+        match unsafe { libc::syscall(libc::SYS_prlimit64, 0, libc::RLIMIT_LOCKS, &raw const limit, ptr::null_mut::<u8>()) } {
+            0 => Ok(()),
+            _ => Err((Stage::Supervise, errno())),
+        }
+    }
+
+    /// In the child: installs the filter and passes its listener.
+    fn submit(&self) -> Result<(), i32> {
+        let listener = self.filter.install()?;
+        let mut byte = 0_u8;
+        let mut part = libc::iovec { iov_base: ptr::from_mut(&mut byte).cast(), iov_len: 1 };
+        // A `struct cmsghdr` and one fd: its length (16 + 4), SOL_SOCKET, SCM_RIGHTS.
+        let mut control = Control { length: 20, level: libc::SOL_SOCKET, kind: libc::SCM_RIGHTS, fd: listener, _padding: 0 };
+        // SAFETY: all zeros is a value of this plain structure.
+        let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+        message.msg_iov = &raw mut part;
+        message.msg_iovlen = 1;
+        message.msg_control = ptr::from_mut(&mut control).cast();
+        message.msg_controllen = size_of::<Control>() as _;
+        // SAFETY: the message and its parts live here.
+        match unsafe { libc::syscall(libc::SYS_sendmsg, self.channel.as_raw_fd(), &raw const message, libc::MSG_NOSIGNAL) } {
+            1 => Ok(()),
+            _ => Err(errno()),
+        }
+    }
+}
+
+/// One message of control that carries an fd, as the kernel lays it out.
+#[repr(C)]
+struct Control {
+    length: usize,
+    level: libc::c_int,
+    kind: libc::c_int,
+    fd: libc::c_int,
+    _padding: libc::c_int,
 }
 
 /// Takes over an fd that the program was started with. Each number may be taken once.
@@ -318,7 +395,7 @@ fn pointers(strings: &[CString]) -> Vec<*const libc::c_char> {
     strings.iter().map(|text| text.as_ptr()).chain([ptr::null()]).collect()
 }
 
-fn errno() -> i32 {
+pub(super) fn errno() -> i32 {
     // Reads a thread-local, allocates nothing.
     io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO)
 }

@@ -7,11 +7,13 @@
 mod chain;
 mod form;
 mod index;
+mod owner;
 mod path;
 
 pub use chain::{Chain, Found, Unresolved};
 pub(crate) use chain::{Step, resolve_with};
 pub use index::{BadIndex, Index, IndexBuilder, Row};
+pub use owner::{Inode, MARK, Owner, OwnerTable};
 pub use path::{BadPath, TreePath};
 
 use std::{collections::BTreeMap, fmt};

@@ -24,6 +24,7 @@ fn main() -> ExitCode {
     let words: Vec<&str> = args.iter().filter_map(|arg| arg.to_str()).collect();
     match words.as_slice() {
         [sandbox::STEP_INIT] => sandbox::init_main(),
+        [sandbox::SUPERVISOR] => sandbox::supervisor_main(),
         [sandbox::probe::PROBE_ENGINE, question] => sandbox::probe::engine_main(question.as_ref()),
         ["engine", name] => engine(name),
         ["connect", name] => connect(name),

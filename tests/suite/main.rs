@@ -36,6 +36,7 @@ mod parser;
 mod registry;
 mod secrets;
 mod shipping;
+mod single_id;
 mod ssh;
 mod structure;
 mod users;

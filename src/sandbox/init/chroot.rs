@@ -37,7 +37,7 @@ pub(super) fn begin(socket: &OwnedFd, orders: &Orders, root: &OwnedFd) -> Result
     standard_streams(orders)?;
     restrict().map_err(InitError::new("drop", "capabilities"))?;
     // A filter of system calls would need a right that a container's root has not; the container has its own.
-    let started = start(orders, root, &[]);
+    let started = start(orders, root, &[], None);
     keep(CapabilitySet::KILL).map_err(InitError::new("drop", "capabilities"))?;
     started.map(|program| (program, family))
 }

@@ -34,6 +34,7 @@ use super::{
     InitError, ProcessLimit, Security,
     driver::Isolation,
     family::Family,
+    single,
     wire::{Orders, Report, fds},
 };
 use crate::sys;
@@ -90,6 +91,8 @@ fn begin(socket: &OwnedFd) -> Result<(Pid, Option<Family>), InitError> {
     }
     let passed = orders.mounts.iter().filter(|mount| matches!(mount.what, super::wire::Source::Host)).count();
     let passed = (fds::FIRST_MOUNT..).take(passed).map(inherited).collect::<Result<Vec<_>, _>>()?;
+    let after = fds::FIRST_MOUNT + u16::try_from(passed.len()).unwrap_or(u16::MAX);
+    let channel = if orders.supervised { Some(inherited(after)?) } else { None };
     rustix::process::setsid().map_err(InitError::new("start", "pid 1"))?;
     // The engine's is new and empty too, so a full quota or a missing keyctl shows the step nothing.
     sys::leave_session_keyring().ok();
@@ -113,7 +116,7 @@ fn begin(socket: &OwnedFd) -> Result<(Pid, Option<Family>), InitError> {
     if orders.security == Security::Sandbox {
         drop_bounding_set()?;
     }
-    let started = start(&orders, &root, filter.as_slice());
+    let started = start(&orders, &root, filter.as_slice(), channel);
     // What is left to do needs no right, and a program that took pid 1 over would find none.
     let none = CapabilitySet::empty();
     let none = CapabilitySets { effective: none, permitted: none, inheritable: none };
@@ -163,7 +166,7 @@ fn drop_bounding_set() -> Result<(), InitError> {
     Ok(())
 }
 
-fn start(orders: &Orders, root: &OwnedFd, filters: &[sys::Filter]) -> Result<Pid, InitError> {
+fn start(orders: &Orders, root: &OwnedFd, filters: &[sys::Filter], channel: Option<OwnedFd>) -> Result<Pid, InitError> {
     let name = orders.argv.first().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     // No magic links: a working directory below /proc/self/fd is not one.
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
@@ -182,6 +185,7 @@ fn start(orders: &Orders, root: &OwnedFd, filters: &[sys::Filter]) -> Result<Pid
     let may = orders.isolation == Isolation::Namespaces && orders.security == Security::Sandbox;
     let scope = if may && orders.network == super::Network::Host { sys::own_abstract_sockets() } else { None };
     let limits: Vec<_> = orders.limits.iter().map(ProcessLimit::raw).collect();
+    let supervised = channel.map(|channel| (single::filter(), channel));
     let program = sys::Program {
         candidates: &candidates,
         argv: &argv,
@@ -193,12 +197,18 @@ fn start(orders: &Orders, root: &OwnedFd, filters: &[sys::Filter]) -> Result<Pid
         scope: scope.as_ref().map(AsFd::as_fd),
         limits: &limits,
         filters,
+        supervised: supervised.as_ref().map(|(filter, channel)| sys::Supervised {
+            filter,
+            channel: channel.as_fd(),
+            number: single::FIRST,
+        }),
     };
     program.start().map_err(|(stage, error)| match stage {
         sys::Stage::Cwd => InitError::new("enter", &orders.cwd)(error),
         sys::Stage::User => InitError::new("become user", format_args!("{}:{}", orders.uid, orders.gid))(error),
         sys::Stage::Limits => InitError::new("set", "limits of processes")(error),
         sys::Stage::Filter => InitError::new("install", "seccomp filter")(error),
+        sys::Stage::Supervise => InitError::new("supervise", &name)(error),
         sys::Stage::Exec => InitError::new("exec", &name)(error),
     })
 }
