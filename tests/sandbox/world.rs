@@ -86,6 +86,7 @@ impl World {
 
     pub(crate) fn spec(&self, argv: &[&str]) -> Spec {
         Spec {
+            foreign: sandbox::Foreign::default(),
             driver: Driver::of(Ids::Full, Snapshots::Overlay),
             argv: argv.iter().map(OsString::from).collect(),
             env: vec!["PATH=/bin".into()],
