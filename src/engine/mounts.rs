@@ -147,7 +147,7 @@ fn bind(site: &Site<'_>, each: &Selected, scratch: &Path, target: &TreePath, pre
                 site.ways.owners(),
             )?;
             if unmounted(site)? {
-                return Ok(MountSource::Moved(own.join(inside.as_os_path())));
+                return Ok(MountSource::Moved(if inside.is_root() { own } else { own.join(inside.as_os_path()) }));
             }
             let found = crate::sys::dir::open_beneath(&root, inside.as_os_path(), rustix::fs::OFlags::PATH)?;
             Ok(MountSource::Host(found))
@@ -165,10 +165,6 @@ fn refuse_unmounted(at: At<'_>, each: &Selected) -> Result<(), Error> {
     let mount = &each.mount;
     let (headline, help) = match mount.kind {
         MountKind::Tmpfs => ("nothing can be mounted here, so there is no memory to mount: `--mount=type=tmpfs`", "leave it out"),
-        MountKind::Secret if !mount.target.is_empty() => (
-            "nothing can be mounted here, so the secret would be a file on a disk",
-            "take it as a variable: `--mount=type=secret,id=…,env=NAME`",
-        ),
         MountKind::Cache if mount.readonly => {
             ("nothing can be mounted here, so root could write to a read-only cache", "leave `readonly` out")
         }
@@ -351,6 +347,11 @@ fn secret(site: &Site<'_>, each: &Selected, at: At<'_>, prepared: &mut Prepared)
     }
     if mount.target.is_empty() {
         return Ok(None);
+    }
+    if unmounted(site)? {
+        let headline = "nothing can be mounted here, so the secret would be a file on a disk";
+        let help = "take it as a variable: `--mount=type=secret,id=…,env=NAME`";
+        return Err(fault::impossible(at.step, &format!("mount {}", each.number), headline, help));
     }
     Ok(Some(MountSource::File { bytes, mode: mount.mode.unwrap_or(0o400), uid: mount.uid.unwrap_or(0), gid: mount.gid.unwrap_or(0) }))
 }

@@ -170,6 +170,13 @@ impl From<sandbox::InitError> for Error {
         if error.step == "exec" {
             return public(Kind::Step, &error);
         }
+        if let Some(path) = error.changed() {
+            return Self::new(
+                Kind::Environment,
+                format!("the step changed `{path}`, which is mounted read-only; nothing can prevent that here"),
+            )
+            .help("write elsewhere, or mount it with `rw`: what is written there is thrown away");
+        }
         Self::new(Kind::Environment, "the step's sandbox could not be made")
             .because(&error)
             .help(error.help().unwrap_or("`lapstrake doctor` tries each part and names what is missing"))

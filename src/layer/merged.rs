@@ -14,7 +14,6 @@ use std::{
     },
     os::fd::{AsFd as _, OwnedFd},
     sync::Arc,
-    time::Duration,
 };
 
 use super::{
@@ -24,7 +23,7 @@ use super::{
 };
 use crate::{
     sys::{
-        self, PathError,
+        PathError,
         dir::{self, FileKind, Stat},
     },
     tree::{Chain, Entry, Index, Kind, Meta, OwnerTable, TreePath, Xattrs},
@@ -116,23 +115,9 @@ impl Merged {
                 let _: Option<Stat> = all.insert(path, stat);
             }
         }
-        self.let_the_clock_move_on()?;
-        Ok(Before(all))
-    }
-
-    /// The kernel's clock for files, and the one of the file system, which may be slower.
-    fn let_the_clock_move_on(&self) -> Result<(), Error> {
-        let stamp = || -> Result<(i64, u32), Error> {
-            // The root's own times count in no layer.
-            dir::set_mode_open(&self.root, dir::stat_open(&self.root)?.mode)?;
-            Ok(dir::stat_open(&self.root)?.ctime)
-        };
-        let (began, first) = (sys::coarse_now(), stamp()?);
-        for _ in 0..MOST_TICKS {
-            if sys::coarse_now() > began && stamp()? != first {
-                return Ok(());
-            }
-            std::thread::sleep(Duration::from_millis(1));
+        // The root's own times count in no layer.
+        if dir::let_the_clock_move_on(&self.root)? {
+            return Ok(Before(all));
         }
         let still = std::io::Error::other("the clock of its file system stands still, so that changes could not be told");
         Err(Error::Path(PathError::new("watch", ".")(still)))
@@ -192,9 +177,6 @@ impl Merged {
 pub fn copy_part(into: OwnedFd, lowers: &[Lower], part: &TreePath, owners: Owners) -> Result<(), Error> {
     Merged::new(into, owners)?.fit_part(lowers, part)
 }
-
-/// A file system that stamps whole seconds needs a second.
-const MOST_TICKS: u32 = 3000;
 
 fn is_same(have: &Arc<Index>, want: &Arc<Index>) -> bool {
     Arc::ptr_eq(have, want) || have == want
@@ -338,7 +320,7 @@ mod tests {
         let was = stat();
         std::fs::write(scratch.path().join("f"), "y").unwrap();
         let file = std::fs::File::options().write(true).open(scratch.path().join("f")).unwrap();
-        let back = std::time::UNIX_EPOCH + Duration::new(u64::try_from(was.mtime.0).unwrap(), was.mtime.1);
+        let back = std::time::UNIX_EPOCH + std::time::Duration::new(u64::try_from(was.mtime.0).unwrap(), was.mtime.1);
         file.set_modified(back).unwrap();
         assert_eq!((stat().mtime, stat().size, stat().ino), (was.mtime, was.size, was.ino));
         assert!(!before.is_as_it_was(&path, &stat()));

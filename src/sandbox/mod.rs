@@ -255,6 +255,11 @@ impl InitError {
         }
     }
 
+    /// What the step changed though it was mounted read-only, if that is what happened.
+    pub fn changed(&self) -> Option<&str> {
+        (self.step == scene::CHANGED).then_some(&self.path)
+    }
+
     /// What to do about it, where that is known.
     pub fn help(&self) -> Option<&'static str> {
         let errno = rustix::io::Errno::from_raw_os_error(self.errno);

@@ -24,7 +24,7 @@ use super::{
     family::Family,
     init::KEPT,
     overlay::{self, Writable},
-    scene::Scene,
+    scene::{CHANGED, Scene},
     seccomp,
     single::{self, Supervisor},
     stubs::{self, Stub},
@@ -65,9 +65,14 @@ fn in_chroot(mut spec: Spec, cancel: &OwnedFd, output: &mut dyn FnMut(Stream, &[
     let status = step.reap(&watched);
     // The step's first process has ended everybody, unless the step killed it.
     family.end();
-    let stubs = scene.strike()?;
-    let out_of_memory = group.as_ref().is_some_and(Group::ran_out_of_memory);
-    Ok(Finished { status: status?, stubs, outer_proc: false, out_of_memory, owners: OwnerTable::default() })
+    let (status, out_of_memory) = (status?, group.as_ref().is_some_and(Group::ran_out_of_memory));
+    let stubs = match scene.strike() {
+        Ok(stubs) => stubs,
+        // Its own failure comes first.
+        Err(error) if error.step == CHANGED && status != Status::Exited(0) => Vec::new(),
+        Err(error) => return Err(error),
+    };
+    Ok(Finished { status, stubs, outer_proc: false, out_of_memory, owners: OwnerTable::default() })
 }
 
 fn open(dir: &Path) -> Result<OwnedFd, InitError> {

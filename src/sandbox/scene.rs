@@ -7,7 +7,7 @@
 //!
 //! Source: the runtime specification, "Default Devices"; renameat(2).
 
-use std::{io::Write as _, os::fd::OwnedFd, path::PathBuf};
+use std::{collections::BTreeMap, io::Write as _, os::fd::OwnedFd, path::PathBuf};
 
 use rustix::{
     fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid},
@@ -20,7 +20,10 @@ use super::{
     stubs::{self, Links, Missing, Place, Shape, Stub},
 };
 use crate::{
-    sys::{PathError, dir},
+    sys::{
+        PathError,
+        dir::{self, FileKind, Stat},
+    },
     tree::TreePath,
 };
 
@@ -32,6 +35,17 @@ pub(super) struct Scene {
     wings: OwnedFd,
     placed: Vec<Placed>,
     stubs: Vec<Stub>,
+    /// What must not change, as it looks.
+    unchanged: Vec<Unchanged>,
+}
+
+/// Something that the step may only read, which nobody can hold root to.
+#[derive(Debug)]
+struct Unchanged {
+    target: TreePath,
+    parent: OwnedFd,
+    name: Vec<u8>,
+    seen: BTreeMap<TreePath, Stat>,
 }
 
 /// Something that was put somewhere.
@@ -52,7 +66,8 @@ impl Scene {
     /// Puts everything in place that the spec names.
     pub(super) fn set(tree: &Tree, spec: &mut Spec) -> Result<Self, InitError> {
         let open = |path: &PathBuf| dir::open_root(path).map_err(of_path);
-        let mut scene = Self { root: open(&tree.dir)?, wings: open(&tree.work)?, placed: Vec::new(), stubs: Vec::new() };
+        let mut scene =
+            Self { root: open(&tree.dir)?, wings: open(&tree.work)?, placed: Vec::new(), stubs: Vec::new(), unchanged: Vec::new() };
         for (path, bytes) in [("etc/hosts", &spec.hosts), ("etc/resolv.conf", &spec.resolv_conf)] {
             let file = MountSource::File { bytes: bytes.clone(), mode: 0o644, uid: 0, gid: 0 };
             scene.put(&fixed(path)?, file, Links::Follow)?;
@@ -68,10 +83,27 @@ impl Scene {
                 dir::set_mode_open(&made, if name == b"dev" { 0o755 } else { 0o555 }).map_err(of_path)
             })?;
         }
-        for Mount { target, what, .. } in std::mem::take(&mut spec.mounts) {
+        for Mount { target, what, readonly } in std::mem::take(&mut spec.mounts) {
+            let moved = matches!(what, MountSource::Moved(_));
             scene.put(&target, what, Links::Follow)?;
+            if let Some(placed) = scene.placed.last().filter(|_| readonly && moved) {
+                let parent = placed.parent.try_clone().map_err(InitError::new("open", &target))?;
+                scene.unchanged.push(Unchanged { target, parent, name: placed.name.clone(), seen: BTreeMap::new() });
+            }
         }
+        scene.remember()?;
         Ok(scene)
+    }
+
+    /// How everything looks that must not change.
+    fn remember(&mut self) -> Result<(), InitError> {
+        if self.unchanged.is_empty() {
+            return Ok(());
+        }
+        for each in &mut self.unchanged {
+            each.seen = looks(&self.placed, &each.parent, &each.name)?;
+        }
+        dir::let_the_clock_move_on(&self.wings).map(drop).map_err(of_path)
     }
 
     fn put(&mut self, target: &TreePath, what: MountSource, links: Links) -> Result<(), InitError> {
@@ -131,8 +163,14 @@ impl Scene {
         result
     }
 
-    /// Takes everything away again, and says which stubs are gone with it.
+    /// Takes everything away again, and says which stubs are gone with it; and whether the step changed what it must not,
+    /// which is an error of its own ([`CHANGED`]).
     pub(super) fn strike(mut self) -> Result<Vec<TreePath>, InitError> {
+        for Unchanged { target, parent, name, seen } in &self.unchanged {
+            if looks(&self.placed, parent, name)? != *seen {
+                return Err(InitError::new(CHANGED, target)(Errno::ROFS));
+            }
+        }
         self.clear()?;
         Ok(stubs::remove(&self.root, &std::mem::take(&mut self.stubs)))
     }
@@ -145,6 +183,35 @@ impl Scene {
         }
         result
     }
+}
+
+/// The `step` of the error.
+pub(super) const CHANGED: &str = "keep unchanged";
+
+/// What lstat says of something and of all in it, but for what is put into it and has its own rules.
+fn looks(placed: &[Placed], parent: &OwnedFd, name: &[u8]) -> Result<BTreeMap<TreePath, Stat>, InitError> {
+    let other = |dir: &OwnedFd, name: &[u8]| {
+        let inode = |fd: &OwnedFd| rustix::fs::fstat(fd).map(|stat| (stat.st_dev, stat.st_ino)).ok();
+        placed.iter().any(|other| other.name == name && inode(&other.parent) == inode(dir))
+    };
+    let mut all = BTreeMap::new();
+    let Some(top) = dir::stat(parent, name).map_err(of_path)? else { return Ok(all) };
+    let mut ahead = Vec::new();
+    if top.kind == FileKind::Dir {
+        ahead.push((TreePath::root(), dir::open_dir_name(parent, name).map_err(of_path)?));
+    }
+    let _none: Option<Stat> = all.insert(TreePath::root(), top);
+    while let Some((at, fd)) = ahead.pop() {
+        for name in dir::names(&fd).map_err(of_path)? {
+            let (Ok(path), false) = (at.join(&name), other(&fd, &name)) else { continue };
+            let Some(stat) = dir::stat(&fd, &name).map_err(of_path)? else { continue };
+            if stat.kind == FileKind::Dir {
+                ahead.push((path.clone(), dir::open_dir_name(&fd, &name).map_err(of_path)?));
+            }
+            let _none: Option<Stat> = all.insert(path, stat);
+        }
+    }
+    Ok(all)
 }
 
 impl Drop for Scene {

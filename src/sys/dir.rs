@@ -296,6 +296,27 @@ pub fn create_file(dir: impl AsFd, name: &[u8]) -> Result<File> {
     fd.map(File::from).map_err(PathError::new("create", shown(name)))
 }
 
+/// Waits until what changes from now on gets another ctime than what changed before: until the kernel's clock for files has
+/// moved on, and the one of the file system, which may be slower. `dir` is a directory whose own ctime does not matter; `false`:
+/// the clock stands still.
+pub fn let_the_clock_move_on(dir: impl AsFd) -> Result<bool> {
+    let stamp = || -> Result<(i64, u32)> {
+        set_mode_open(&dir, stat_open(&dir)?.mode)?;
+        Ok(stat_open(&dir)?.ctime)
+    };
+    let (began, first) = (super::coarse_now(), stamp()?);
+    for _ in 0..MOST_TICKS {
+        if super::coarse_now() > began && stamp()? != first {
+            return Ok(true);
+        }
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    Ok(false)
+}
+
+/// A file system that stamps whole seconds needs a second.
+const MOST_TICKS: u32 = 3000;
+
 /// Copies all of a file's bytes: shared with it where the file system can (`FICLONE`), else by the kernel where it can.
 pub fn copy_bytes(from: &File, to: &File) -> io::Result<()> {
     if rustix::fs::ioctl_ficlone(to, from).is_ok() {

@@ -13,6 +13,7 @@ mod registry;
 mod scan;
 mod sshd;
 mod tree;
+mod way;
 mod web;
 
 pub(crate) use base::{busybox_layout, debian_rootfs};
@@ -27,4 +28,5 @@ pub(crate) use registry::Registry;
 pub(crate) use scan::{Needle, found};
 pub(crate) use sshd::{SshAgent, Sshd, copy_programs};
 pub(crate) use tree::{Kind, Node, differences, merged, read_layer};
+pub(crate) use way::Way;
 pub(crate) use web::{Asked, Web, answer};
