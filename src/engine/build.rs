@@ -17,7 +17,7 @@ use super::{
     running,
     snapshot::Snapshot,
     trees::Trees,
-    workplace::Kept,
+    workplace::{InMemory, Kept},
 };
 use crate::{
     cache::{self, Outcome},
@@ -42,6 +42,8 @@ pub(super) struct Site<'a> {
     /// Has it been told that steps have no /proc of their own?
     pub(super) proc_told: Cell<bool>,
     pub(super) trees: Trees<'a>,
+    /// Where what steps change is kept, if it is in memory.
+    pub(super) memory: Option<InMemory>,
     /// The tree that the last step worked in, if steps work in one.
     pub(super) kept: RefCell<Option<Kept>>,
     pub(super) contexts: Contexts,
@@ -69,14 +71,16 @@ pub fn build(job: &Job, store: &Store, place: &Place, front: &dyn Front) -> Resu
     let ways = Ways::find(place, job.snapshots, store)?;
     front.event(Event::Driver { driver: ways.driver(), refused: ways.refused.clone() });
     front.event(Event::Planned { steps: graph.nodes().map(|node| info(plan, node)).collect() });
+    let memory = InMemory::mount(store, ways.driver())?;
     let mut site = Site {
         job,
         store,
         front,
         domain: &place.domain,
-        trees: Trees::new(store, front, &place.domain, ways.owners()),
+        trees: Trees::new(store, front, &place.domain, ways.owners(), memory.as_ref().map(InMemory::dir)),
         ways,
         proc_told: Cell::new(false),
+        memory,
         kept: RefCell::default(),
         contexts: Contexts::default(),
         groups: groups(job)?,

@@ -199,7 +199,7 @@ fn verdict(site: &Site<'_>, at: At<'_>, finished: &Finished, workplace: &Workpla
     };
     let mut place =
         Diagnostic::error(format!("`{}` did not complete successfully: {what}", at.step.shown), at.step.span).label("this step failed");
-    place.help = workplace.full().or(Some(help));
+    place.help = workplace.full(site).or(Some(help));
     Err(Error::at(Kind::Step, vec![place]))
 }
 

@@ -24,12 +24,21 @@ pub(super) struct Trees<'a> {
     owners: Owners,
     indexes: RefCell<BTreeMap<DiffId, Arc<Index>>>,
     checked: RefCell<BTreeSet<DiffId>>,
+    /// Where trees are that the store's file system cannot hold: those with whiteouts, if they are to be lowers of overlays.
+    memory: Option<PathBuf>,
+    in_memory: RefCell<BTreeMap<DiffId, PathBuf>>,
 }
 
 impl<'a> Trees<'a> {
     /// Nothing yet. `domain` is the ownership domain that trees are made in, with such owners.
-    pub(super) fn new(store: &'a Store, front: &'a dyn Front, domain: &'a str, owners: Owners) -> Self {
-        Self { store, front, domain, owners, indexes: RefCell::default(), checked: RefCell::default() }
+    pub(super) fn new(store: &'a Store, front: &'a dyn Front, domain: &'a str, owners: Owners, memory: Option<PathBuf>) -> Self {
+        let (indexes, checked, in_memory) = (RefCell::default(), RefCell::default(), RefCell::default());
+        Self { store, front, domain, owners, indexes, checked, memory, in_memory }
+    }
+
+    /// The tree of a layer with whiteouts that is in memory.
+    pub(super) fn remember(&self, diff_id: DiffId, dir: PathBuf) {
+        drop(self.in_memory.borrow_mut().insert(diff_id, dir));
     }
 
     /// Remembers the index of a layer that was just made.
@@ -108,6 +117,12 @@ impl<'a> Trees<'a> {
     }
 
     fn tree(&self, held: &Held, below: &Chain, lowers: &[Lower]) -> Result<(PathBuf, Arc<Index>), Error> {
+        if let Some(memory) = &self.memory {
+            let index = self.index(held, below)?;
+            if index.has_whiteouts() {
+                return Ok((self.tree_in_memory(held, memory, lowers)?, index));
+            }
+        }
         if let Some(dir) = self.sound_tree(held, below)? {
             return Ok((dir, self.index(held, below)?));
         }
@@ -128,6 +143,20 @@ impl<'a> Trees<'a> {
         self.learn(held.diff_id, Arc::clone(&index));
         let _new: bool = self.checked.borrow_mut().insert(held.diff_id);
         Ok((dir, index))
+    }
+
+    /// Overlay knows whiteouts by attribute too, and cannot remove a directory that has some.
+    fn tree_in_memory(&self, held: &Held, memory: &Path, lowers: &[Lower]) -> Result<PathBuf, Error> {
+        if let Some(dir) = self.in_memory.borrow().get(&held.diff_id) {
+            return Ok(dir.clone());
+        }
+        let blob = self.blob(held)?;
+        self.front.event(Event::Note { text: format!("extracting {} ({} bytes) into memory", blob.digest, blob.size) });
+        let into = memory.join(format!("tree-{}", held.diff_id.0.hex()));
+        let dir = crate::sys::dir::make_root(&into)?;
+        drop(layer::extract(self.store, &blob, &held.diff_id, &dir, lowers, self.owners).inspect_err(|_refused| self.remove_damaged(&blob))?);
+        self.remember(held.diff_id, into.clone());
+        Ok(into)
     }
 
     /// The tree if it is there and is what its index says; a tree that is not is removed.

@@ -3,15 +3,19 @@
 //! Under [`Snapshots::Copy`] one merged tree is kept for the next step of the build: what it holds already need not be
 //! copied again.
 
-use std::{os::fd::OwnedFd, path::PathBuf, sync::Arc};
+use std::{
+    os::{fd::OwnedFd, unix::ffi::OsStrExt as _},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use super::{build::Site, snapshot::Held};
 use crate::{
     error::{Error, Kind},
     layer::{self, Before, Layer, Merged, Owners},
     oci::DiffId,
-    sandbox::{self, Finished, Memory, Overlay, Root, driver::Snapshots},
-    store::Scratch,
+    sandbox::{self, Driver, Finished, Memory, Overlay, Root, driver::Snapshots},
+    store::{Scratch, Store},
     tree::Chain,
 };
 
@@ -28,8 +32,32 @@ pub(super) struct Changed {
     lowers: Vec<PathBuf>,
     upper: PathBuf,
     work: PathBuf,
-    /// They are in it.
-    memory: Option<Memory>,
+    /// The directory in memory that they are in, if they are.
+    in_memory: Option<PathBuf>,
+}
+
+/// A file system in memory for one build: what steps change, and trees that the store's file system cannot hold.
+pub(super) struct InMemory {
+    memory: Memory,
+    scratch: Scratch,
+}
+
+impl InMemory {
+    /// If that driver needs it.
+    pub(super) fn mount(store: &Store, driver: Option<Driver>) -> Result<Option<Self>, Error> {
+        if driver.is_none_or(|driver| driver.snapshots != Snapshots::Memory) {
+            return Ok(None);
+        }
+        let scratch = store.scratch()?;
+        let place = scratch.path().join("memory");
+        drop(crate::sys::dir::make_root(&place)?);
+        Ok(Some(Self { memory: Memory::mount(&place)?, scratch }))
+    }
+
+    /// Where it is.
+    pub(super) fn dir(&self) -> PathBuf {
+        self.scratch.path().join("memory")
+    }
 }
 
 /// A merged tree that outlives a step.
@@ -47,21 +75,22 @@ impl Kept {
 impl Workplace {
     /// Makes the root of a step on these layers. `scratch` is the step's own directory.
     pub(super) fn make(site: &Site<'_>, layers: &[Held], scratch: &Scratch, snapshots: Snapshots) -> Result<Self, Error> {
-        let memory = match snapshots {
-            Snapshots::Copy => return tree(site, layers),
-            Snapshots::Overlay => None,
-            Snapshots::Memory => {
-                let place = scratch.path().join("memory");
-                drop(crate::sys::dir::make_root(&place)?);
-                Some(Memory::mount(&place)?)
-            }
-        };
+        if snapshots == Snapshots::Copy {
+            return tree(site, layers);
+        }
         let lowers = site.trees.overlay_dirs(layers)?;
-        let within = if memory.is_some() { scratch.path().join("memory") } else { scratch.path().to_owned() };
-        let changed = Changed { lowers, upper: within.join("upper"), work: within.join("work"), memory };
-        drop(crate::sys::dir::make_root(&changed.upper)?);
-        drop(crate::sys::dir::make_root(&changed.work)?);
-        Ok(Self::Overlay(changed))
+        let in_memory = match (&site.memory, scratch.path().file_name()) {
+            (Some(memory), Some(name)) => Some(memory.dir().join(name)),
+            _ => None,
+        };
+        if let Some(own) = &in_memory {
+            drop(crate::sys::dir::make_root(own)?);
+        }
+        let within = in_memory.as_deref().unwrap_or(scratch.path());
+        let (upper, work) = (within.join("upper"), within.join("work"));
+        drop(crate::sys::dir::make_root(&upper)?);
+        drop(crate::sys::dir::make_root(&work)?);
+        Ok(Self::Overlay(Changed { lowers, upper, work, in_memory }))
     }
 
     /// As a sandbox takes it. `scratch` is the step's own directory.
@@ -79,9 +108,9 @@ impl Workplace {
     }
 
     /// What to say of a step that failed here, if the place may be why.
-    pub(super) fn full(&self) -> Option<String> {
-        let Self::Overlay(Changed { memory: Some(memory), .. }) = self else { return None };
-        let size = memory.is_full()? >> 20;
+    pub(super) fn full(&self, site: &Site<'_>) -> Option<String> {
+        let Self::Overlay(Changed { in_memory: Some(_), .. }) = self else { return None };
+        let size = site.memory.as_ref()?.memory.is_full()? >> 20;
         Some(format!(
             "what a step changes is kept in memory here, because the store's file system cannot hold an overlay's changes, and all \
              {size} MiB of that are used: put the store on another file system with --root, or use --snapshots copy"
@@ -93,13 +122,24 @@ impl Workplace {
         let Finished { stubs, owners, .. } = finished;
         let table = (site.ways.owners() == Owners::Marked).then_some(owners);
         match self {
-            Self::Overlay(Changed { upper, memory, .. }) => {
+            Self::Overlay(Changed { upper, in_memory, .. }) => {
                 let at: Arc<OwnedFd> = Arc::new(crate::sys::dir::open_root(&upper)?);
                 let made = write(site, &layer::diff(&at, chain, stubs, table)?, chain)?;
-                // A tree is made of the layer in the store when one is needed: a rename leads to no other file system.
-                if memory.is_none() {
-                    layer::seal(&at, &made, stubs, site.ways.owners())?;
-                    site.trees.adopt(made.diff_id, &upper)?;
+                match in_memory {
+                    None => {
+                        layer::seal(&at, &made, stubs, site.ways.owners())?;
+                        site.trees.adopt(made.diff_id, &upper)?;
+                    }
+                    // The store cannot hold it.
+                    Some(_) if made.index.has_whiteouts() => {
+                        layer::seal(&at, &made, stubs, site.ways.owners())?;
+                        site.trees.remember(made.diff_id, upper);
+                    }
+                    // The store can, and a rename leads to no other file system: the layer is extracted when it is needed.
+                    Some(own) => {
+                        drop(at);
+                        free(&own)?;
+                    }
                 }
                 Ok(made.diff_id)
             }
@@ -112,6 +152,12 @@ impl Workplace {
             }
         }
     }
+}
+
+/// Gives a step's memory back.
+fn free(own: &Path) -> Result<(), Error> {
+    let (Some(parent), Some(name)) = (own.parent(), own.file_name()) else { return Ok(()) };
+    Ok(crate::sys::dir::remove_tree(crate::sys::dir::open_root(parent)?, name.as_bytes())?)
 }
 
 fn write(site: &Site<'_>, changes: &layer::Changes, chain: &Chain) -> Result<Layer, Error> {

@@ -55,8 +55,8 @@ struct Placed {
     name: Vec<u8>,
     /// The name in the wings of what was there.
     held: String,
-    /// Where it goes back to, and its inode.
-    lent: Option<(PathBuf, (u64, u64))>,
+    /// Where it goes back to, and itself: open, so that no other inode gets its number.
+    lent: Option<(PathBuf, OwnedFd)>,
     /// The time of the parent, before and after.
     before: (i64, i64),
     after: (i64, i64),
@@ -133,7 +133,10 @@ impl Scene {
     fn move_in(&mut self, target: &TreePath, links: Links, from: &PathBuf, back: Option<PathBuf>) -> Result<(), InitError> {
         let stat = rustix::fs::statat(CWD, from, AtFlags::SYMLINK_NOFOLLOW).map_err(InitError::new("move", target))?;
         let shape = if FileType::from_raw_mode(stat.st_mode) == FileType::Directory { Shape::Directory } else { Shape::File };
-        let lent = back.map(|back| (back, (stat.st_dev, stat.st_ino)));
+        let lent = match back {
+            Some(back) => Some((back, dir::open_root(from).map_err(of_path)?)),
+            None => None,
+        };
         self.place(target, links, shape, lent, |parent, name| {
             rustix::fs::renameat(CWD, from, parent, name).map_err(InitError::new("move", target))
         })
@@ -145,7 +148,7 @@ impl Scene {
         target: &TreePath,
         links: Links,
         shape: Shape,
-        lent: Option<(PathBuf, (u64, u64))>,
+        lent: Option<(PathBuf, OwnedFd)>,
         make: impl FnOnce(&OwnedFd, &[u8]) -> Result<(), InitError>,
     ) -> Result<(), InitError> {
         let failed = |step: &'static str| InitError::new::<Errno>(step, target);
@@ -227,9 +230,9 @@ impl Placed {
         let Self { parent, name, held, lent, before, after } = self;
         let shown = String::from_utf8_lossy(&name).escape_debug().to_string();
         let touched = modified(&parent).ok() != Some(after);
-        if let Some((back, inode)) = lent {
-            let found = rustix::fs::statat(&parent, name.as_slice(), AtFlags::SYMLINK_NOFOLLOW);
-            if found.is_ok_and(|found| (found.st_dev, found.st_ino) == inode) {
+        if let Some((back, itself)) = lent {
+            let (found, itself) = (dir::stat(&parent, &name).map_err(of_path)?, dir::stat_open(&itself).map_err(of_path)?);
+            if found.is_some_and(|found| (found.dev, found.ino) == (itself.dev, itself.ino)) {
                 rustix::fs::renameat(&parent, name.as_slice(), CWD, &back).map_err(InitError::new("move back", &shown))?;
             }
         }

@@ -82,6 +82,11 @@ impl Index {
         self.rows.is_empty()
     }
 
+    /// Does it remove anything of the layers beneath?
+    pub fn has_whiteouts(&self) -> bool {
+        self.rows.iter().any(|(_, row)| *row == Row::Whiteout)
+    }
+
     /// All rows in order.
     pub fn rows(&self) -> impl Iterator<Item = (&TreePath, &Row)> {
         self.rows.iter().map(|(path, row)| (path, row))

@@ -1,6 +1,9 @@
 //! Ways to run steps: the same project where the machine allows less.
 
-use std::process::Command;
+use std::{
+    process::Command,
+    sync::atomic::{AtomicUsize, Ordering},
+};
 
 use super::{Image, Project, Ran, output_of};
 
@@ -75,7 +78,8 @@ impl Way {
 
     /// Builds to an OCI layout directory and reads it.
     pub(crate) fn image(self, project: &Project) -> Image {
-        let name = format!("image-{self:?}");
+        static NUMBER: AtomicUsize = AtomicUsize::new(0);
+        let name = format!("image-{self:?}-{}", NUMBER.fetch_add(1, Ordering::Relaxed));
         let _built = self.build(project, &["-o", &format!("type=oci,tar=false,dest={name}")]).good();
         Image::of_layout(&project.path(&name))
     }
