@@ -110,10 +110,10 @@ impl Workplace {
     /// What to say of a step that failed here, if the place may be why.
     pub(super) fn full(&self, site: &Site<'_>) -> Option<String> {
         let Self::Overlay(Changed { in_memory: Some(_), .. }) = self else { return None };
-        let size = site.memory.as_ref()?.memory.is_full()? >> 20;
+        let all = site.memory.as_ref()?.memory.is_full()? >> 20;
         Some(format!(
             "what a step changes is kept in memory here, because the store's file system cannot hold an overlay's changes, and all \
-             {size} MiB of that are used: put the store on another file system with --root, or use --snapshots copy"
+             {all} MiB of that are used: put the store on another file system with --root, or use --snapshots copy"
         ))
     }
 

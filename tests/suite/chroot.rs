@@ -155,7 +155,9 @@ fn in_a_container_of_dockers_engine_steps_run() {
         format!("{}:/out", project.path("home").display()),
     ];
     let mut line = vec!["run", "--rm", "--network", "none", "-e", "HOME=/root"];
-    volumes.iter().for_each(|volume| line.extend(["-v", volume]));
+    for volume in &volumes {
+        line.extend(["-v", volume]);
+    }
     line.extend(["busybox", "sh", "-c", script]);
     let ran = docker.run(&line).good();
     assert!(ran.all().contains(Way::Chroot.named()), "{}", ran.all());
