@@ -154,7 +154,10 @@ impl<'a> Trees<'a> {
         self.front.event(Event::Note { text: format!("extracting {} ({} bytes) into memory", blob.digest, blob.size) });
         let into = memory.join(format!("tree-{}", held.diff_id.0.hex()));
         let dir = crate::sys::dir::make_root(&into)?;
-        drop(layer::extract(self.store, &blob, &held.diff_id, &dir, lowers, self.owners).inspect_err(|_refused| self.remove_damaged(&blob))?);
+        drop(
+            layer::extract(self.store, &blob, &held.diff_id, &dir, lowers, self.owners)
+                .inspect_err(|_refused| self.remove_damaged(&blob))?,
+        );
         self.remember(held.diff_id, into.clone());
         Ok(into)
     }
