@@ -334,12 +334,11 @@ fn in_a_container_of_docker_the_option_that_is_named_lets_a_step_run() {
     let Some(docker) = Docker::start(&project.path("docker")) else { return };
     let path = |name: &str| project.path(name).display().to_string();
     let _loaded = docker.run(&["load", "-i", &path("box.tar")]).good();
-    project.dockerfile("FROM busybox\nRUN echo x > /dev/null && cat /proc/self/status > /made && chown 7:7 /made\n");
-    let script = format!(
-        "/lapstrake load -q -i /base -t busybox && /lapstrake doctor {full}; echo doctor $?; /lapstrake build --no-cache {full} /ctx; echo build $?",
-        full = FULL[..2].join(" ")
-    );
-    let run = |options: &[&str]| {
+    project.dockerfile("FROM busybox\nRUN echo x > /dev/null && echo x > /made && chown 7:7 /made\n");
+    let run = |options: &[&str], driver: &str| {
+        let script = format!(
+            "/lapstrake load -q -i /base -t busybox && /lapstrake doctor {driver}; echo doctor $?; /lapstrake build --no-cache {driver} /ctx; echo build $?"
+        );
         let mounts = [(project.program().display().to_string(), "/lapstrake"), (path("busybox-layout"), "/base"), (path("ctx"), "/ctx")];
         let mounts = mounts.map(|(from, to)| format!("--volume={from}:{to}:ro"));
         let begin = ["run", "--rm", "--network", "none", "--env", "LAPSTRAKE_ROOT=/store"];
@@ -348,13 +347,24 @@ fn in_a_container_of_docker_the_option_that_is_named_lets_a_step_run() {
         project.record(&all);
         all
     };
-    let refused = run(&[]);
+    let full = FULL[..2].join(" ");
+    let refused = run(&[], &full);
     assert!(refused.contains("doctor 4") && refused.contains("build 4") && refused.contains("a seccomp profile"), "{refused}");
     let option = refused.split_once("in Docker: `").and_then(|(_, rest)| rest.split_once('`')).unwrap().0;
-    let let_in = run(&option.split(' ').collect::<Vec<_>>());
+    let option: Vec<&str> = option.split(' ').collect();
+    let let_in = run(&option, &full);
     for text in ["doctor 0", "build 0", "steps: a full map of ids, overlay in memory, namespaces"] {
         assert!(let_in.contains(text), "`{text}` is not in\n{let_in}");
     }
+    // Nobody in particular, who has no other id; the last of two values of a variable counts.
+    let nobody = ["--user", "1000", "--env", "LAPSTRAKE_ROOT=/dev/shm/store"];
+    let refused = run(&nobody, "");
+    assert!(refused.contains("doctor 4") && refused.contains("build 4") && refused.contains("a seccomp profile"), "{refused}");
+    let let_in = run(&[&nobody[..], &option].concat(), "");
+    assert!(let_in.contains("build 0") && let_in.contains("steps: a single id, overlay, namespaces"), "{let_in}");
+    // Root of an ordinary container needs no option, and its steps have no walls.
+    let root = run(&[], "");
+    assert!(root.contains("build 0") && root.contains("steps: the host's ids, copies, chroot"), "{root}");
 }
 
 #[test]
