@@ -22,7 +22,10 @@ use crate::{
     oci::DiffId,
     plan::{NetworkMode, Run, Security},
     rootfs::account::Account,
-    sandbox::{self, Driver, Finished, Foreign, MountSource, Network, Root, Spec, Status, driver::Isolation},
+    sandbox::{
+        self, Driver, Finished, Foreign, Limited, MountSource, Network, Root, Spec, Status,
+        driver::{Ids, Isolation},
+    },
     tree::TreePath,
 };
 
@@ -57,7 +60,7 @@ fn refuse(site: &Site<'_>, at: At<'_>, run: &Run) -> Result<(), Error> {
 
 fn make(site: &Site<'_>, at: At<'_>, before: &Snapshot, run: &Run, selected: &[mounts::Selected]) -> Result<DiffId, Error> {
     let driver = site.ways.needed().map_err(|error| fault::at(error, at.step, "", "needed for this step"))?;
-    without_namespaces(site, at, run, driver)?;
+    refuse_here(site, at, run, driver)?;
     let chain = site.trees.chain(&before.layers)?;
     let account = Account::of(&chain, &run.user).map_err(|error| fault::at(error, at.step, "user", "this step runs as that user"))?;
     let scratch = site.store.scratch()?;
@@ -81,15 +84,21 @@ fn make(site: &Site<'_>, at: At<'_>, before: &Snapshot, run: &Run, selected: &[m
     place.keep(site, &chain, &finished)
 }
 
-/// What a step cannot have in a chroot.
-fn without_namespaces(site: &Site<'_>, at: At<'_>, run: &Run, driver: Driver) -> Result<(), Error> {
-    let asked = match (driver.isolation, run.security, site.job.limits.shared_memory) {
-        (Isolation::Chroot, Security::Insecure, _) => "--security=insecure",
-        (Isolation::Chroot, Security::Sandbox, Some(_)) => "--shm-size",
-        (Isolation::Namespaces | Isolation::Chroot, _, _) => return Ok(()),
+/// What a step cannot have where it is run like this.
+fn refuse_here(site: &Site<'_>, at: At<'_>, run: &Run, driver: Driver) -> Result<(), Error> {
+    let limits = &site.job.limits;
+    let in_chroot = driver.isolation == Isolation::Chroot;
+    let (asked, why) = if in_chroot && run.security == Security::Insecure {
+        ("--security=insecure", "needs steps in namespaces, and here they run in a chroot")
+    } else if in_chroot && limits.shared_memory.is_some() {
+        ("--shm-size", "needs steps in namespaces, and here they run in a chroot")
+    } else if driver.ids == Ids::Single && limits.processes.iter().any(|limit| limit.of == Limited::Locks) {
+        ("--ulimit locks", "needs more than one id: with a single one that limit holds who a process is")
+    } else {
+        return Ok(());
     };
-    let error = Error::new(Kind::Environment, format!("`{asked}` needs steps in namespaces, and here they run in a chroot"))
-        .help("leave it out, or see `lapstrake doctor` for what namespaces need");
+    let error =
+        Error::new(Kind::Environment, format!("`{asked}` {why}")).help("leave it out; `lapstrake doctor` says what the other ways need");
     Err(fault::at(error, at.step, "", "asked for here"))
 }
 

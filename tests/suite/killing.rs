@@ -26,7 +26,7 @@ fn project() -> Project {
 
 /// Which processes and mounts name this project, and what do processes still hold that are nearly gone? (The first thread of a
 /// killed process may be dead, with nothing to be seen of it, while another one is still in a system call.)
-fn left(project: &Project) -> Vec<String> {
+pub(crate) fn left(project: &Project) -> Vec<String> {
     let name = project.path("").display().to_string();
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
     let mut left: Vec<String> = mounts.lines().filter(|line| line.contains(&name)).map(str::to_owned).collect();
@@ -47,7 +47,7 @@ fn left(project: &Project) -> Vec<String> {
 }
 
 /// A started build, stopped so that it starts no more processes, and all that come from it.
-fn descendants(build: &Child) -> Vec<(u32, String)> {
+pub(crate) fn descendants(build: &Child) -> Vec<(u32, String)> {
     let parents: Vec<(u32, u32)> = fs::read_dir("/proc")
         .unwrap()
         .flatten()

@@ -23,6 +23,7 @@ mod contexts;
 mod copying;
 mod differences;
 mod editing;
+mod endurance;
 mod environments;
 mod examples;
 mod hostile;
