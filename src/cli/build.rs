@@ -7,7 +7,7 @@ use super::{
     args::{Build, ProgressForm},
     call::Call,
     limits_spec,
-    progress::{Form, Progress},
+    progress::{Form, Progress, visible},
     report, request,
     surroundings::Surroundings,
 };
@@ -93,7 +93,7 @@ fn finish(args: &Build, form: Form, built: &Built) -> Result<(), Error> {
         ))?;
     }
     if form == Form::Plain {
-        let _lost_terminal = writeln!(io::stderr(), "built {} in {}", image.manifest.digest, built.places.join(", "));
+        let _lost_terminal = writeln!(io::stderr(), "built {} in {}", image.manifest.digest, visible(built.places.join(", ").as_bytes()));
     }
     Ok(())
 }

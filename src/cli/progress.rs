@@ -187,7 +187,8 @@ impl<W: Write> Progress<W> {
     }
 }
 
-/// Bytes of a step or of a name as text for a terminal: control sequences can do no harm, tabs stay.
+/// Bytes of a step or of a name as text for a terminal: control sequences can do no harm, nor can what turns the
+/// direction of all that follows; tabs stay.
 pub(super) fn visible(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
     let mut shown = String::with_capacity(text.len());
@@ -196,7 +197,9 @@ pub(super) fn visible(bytes: &[u8]) -> String {
             '\t' => shown.push('\t'),
             '\r' => {}
             '\u{1b}' => shown.push('␛'),
-            other if other.is_control() => shown.extend(other.escape_default()),
+            other if other.is_control() || matches!(other, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}') => {
+                shown.extend(other.escape_default());
+            }
             other => shown.push(other),
         }
     }

@@ -3,7 +3,7 @@
 //! Only the lines that labels touch are handed to the drawing, so that two hundred messages about a large file stay
 //! cheap. Characters that a terminal would obey are replaced everywhere.
 
-use std::ops::Range;
+use std::{borrow::Cow, ops::Range};
 
 use annotate_snippets::renderer::DecorStyle;
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
@@ -27,7 +27,7 @@ fn draw(source: &Source, diagnostic: &Diagnostic, renderer: &Renderer) -> String
         Severity::Warning => Level::WARNING,
     };
     let excerpt = Excerpt::around(&source.text, &diagnostic.labels);
-    let mut snippet = Snippet::source(excerpt.text).line_start(excerpt.first_line).path(tame(&source.name));
+    let mut snippet = Snippet::source(without_c1(excerpt.text)).line_start(excerpt.first_line).path(tame(&source.name));
     for (index, label) in diagnostic.labels.iter().enumerate() {
         let kind = if index == 0 { AnnotationKind::Primary } else { AnnotationKind::Context };
         let words = Some(tame(&label.text)).filter(|text| !text.is_empty());
@@ -84,6 +84,13 @@ fn tame(text: &str) -> String {
             }
         })
         .collect()
+}
+
+/// An excerpt without the controls of the second set, which a terminal obeys and the drawing passes on; with the same
+/// offsets, for each is two bytes as what takes its place.
+fn without_c1(text: &str) -> Cow<'_, str> {
+    let c1 = '\u{80}'..='\u{9f}';
+    if text.contains(|ch| c1.contains(&ch)) { text.replace(|ch| c1.contains(&ch), "·").into() } else { text.into() }
 }
 
 /// The longest excerpt: labels further away from the decisive one are moved to its edge.

@@ -1,4 +1,5 @@
 //! The Dockerfile's and the ignore file's text: bounded, regular files only, wherever their names lead.
+//! A link in the context leads nowhere outside of it.
 
 use std::{
     fs::OpenOptions,
@@ -47,14 +48,25 @@ pub struct Text {
 pub fn read(from: &DockerfileFrom, context: &Context) -> Result<Text, Error> {
     let (name, path, bytes) = match (from, context.directory()) {
         (DockerfileFrom::Text(bytes), _) => ("<stdin>".to_owned(), None, bytes.clone()),
-        (DockerfileFrom::File(path), _) => (path.display().to_string(), Some(path.clone()), required(path)?),
+        (DockerfileFrom::File(path), dir) => {
+            let name = path.display().to_string();
+            let bytes = match dir.and_then(|dir| Some((dir, within(path, dir)?))) {
+                Some((dir, inner)) => beneath(dir, &inner, path, context)?,
+                None => required(path)?,
+            };
+            (name, Some(path.clone()), bytes)
+        }
         (DockerfileFrom::Usual, Some(dir)) => {
             let [usual, lower] = USUAL.map(|name| dir.join(name));
             let path = if !usual.exists() && lower.exists() { lower } else { usual };
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            (name, Some(path.clone()), required(&path)?)
+            let bytes = beneath(dir, &name, &path, context)?;
+            (name, Some(path), bytes)
         }
-        (DockerfileFrom::Inside(path), Some(dir)) => (path.clone(), Some(dir.join(path)), required(&dir.join(path))?),
+        (DockerfileFrom::Inside(path), Some(dir)) => {
+            let there = dir.join(path);
+            (path.clone(), Some(there.clone()), beneath(dir, path, &there, context)?)
+        }
         (DockerfileFrom::Usual, None) => inside(context.alone.as_ref().map_or(&USUAL, std::slice::from_ref), context)?,
         (DockerfileFrom::Inside(path), None) if context.alone.is_some() => {
             return Err(Error::new(Kind::Request, format!("the URL has a Dockerfile, and `-f {}` names another one", path.escape_debug()))
@@ -79,6 +91,32 @@ fn inside(names: &[&str], context: &Context) -> Result<(String, Option<PathBuf>,
     let name = names.first().copied().unwrap_or_default();
     Err(Error::new(Kind::Request, format!("there is no Dockerfile at `{}` in the context", name.escape_debug()))
         .help("name it with `-f PATH`, from the context's top"))
+}
+
+/// The path inside of a context that is a directory, if it is in there.
+fn within(path: &Path, dir: &Path) -> Option<String> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let holder = std::fs::canonicalize(parent).ok()?;
+    holder.strip_prefix(dir).ok()?.join(path.file_name()?).to_str().map(str::to_owned)
+}
+
+/// A Dockerfile in the user's directory. A link is followed inside of it: one who wrote what is built there does not
+/// choose which file of the user is read, and shown where it is no Dockerfile.
+///
+/// Source: GHSA-vp35-85q5-9f25 (moby).
+fn beneath(dir: &Path, inner: &str, path: &Path, context: &Context) -> Result<Vec<u8>, Error> {
+    // What is no link, or nothing, has the messages of a file.
+    if !std::fs::symlink_metadata(path).is_ok_and(|found| found.is_symlink()) {
+        return required(path);
+    }
+    context.small_file(inner)?.ok_or_else(|| {
+        let help = match std::fs::canonicalize(path) {
+            Ok(there) => format!("name what it leads to: `-f {}`", there.display()),
+            Err(_) => "it leads to nothing at all".to_owned(),
+        };
+        Error::new(Kind::Request, format!("`{}` is a link that leads to no file of the context `{}`", path.display(), dir.display()))
+            .help(help)
+    })
 }
 
 fn required(path: &Path) -> Result<Vec<u8>, Error> {

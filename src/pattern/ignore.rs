@@ -92,6 +92,17 @@ enum Step {
     Head,
 }
 
+impl Step {
+    /// Does it, after `before`, match what `before` alone does? Thousands of stars cost as much as one.
+    fn repeats(&self, before: &Self) -> bool {
+        match (self, before) {
+            (Self::Dirs, Self::Dirs) | (Self::All, Self::All) => true,
+            (Self::Many(one), Self::Many(other)) => one == other,
+            _ => false,
+        }
+    }
+}
+
 /// One pattern of a list.
 #[derive(Debug, Clone)]
 pub(super) struct Pattern {
@@ -117,7 +128,8 @@ impl Pattern {
         if rejected_by_go(&body) {
             return Err(());
         }
-        let steps = steps(&body).ok_or(())?;
+        let mut steps = steps(&body).ok_or(())?;
+        steps.dedup_by(|next, step| next.repeats(step));
         Ok(Some(Self { exception, steps }))
     }
 

@@ -40,6 +40,8 @@ const IN_MEMORY: u64 = 32 << 20;
 const LONGEST: (usize, usize) = (4096, 255);
 /// More members than any file system would like to hold.
 const MOST_MEMBERS: u64 = 8_000_000;
+/// Names and attributes, which are kept in memory: half of what a base's layer may have.
+const MOST_WEIGHT: usize = 256 << 20;
 
 /// Where the bytes of unpacked files wait to be written into a layer. It is to outlive the changes that come of it.
 #[derive(Debug)]
@@ -66,7 +68,7 @@ impl Spool {
     fn keep(&self, body: &mut impl Read, size: u64, shown: String) -> Result<(Content, ContentDigest), Error> {
         if size <= SMALL && self.in_memory.fetch_add(size, Ordering::Relaxed) + size <= IN_MEMORY {
             let mut bytes = Vec::new();
-            let _read = body.read_to_end(&mut bytes).map_err(PathError::new("unpack", &shown))?;
+            let _read = body.read_to_end(&mut bytes).map_err(|error| unreadable(error, &shown))?;
             let digest = ContentDigest::of(&bytes);
             return Ok((Content::Bytes(bytes.into()), digest));
         }
@@ -79,7 +81,7 @@ impl Spool {
                 Ok(0) => break,
                 Ok(length) => length,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(PathError::new("unpack", &shown)(error).into()),
+                Err(error) => return Err(unreadable(error, &shown)),
             };
             let read = chunk.get(..length).unwrap_or_default();
             let _: &mut blake3::Hasher = hasher.update(read);
@@ -89,6 +91,17 @@ impl Spool {
         let content = Content::Below { dir: Arc::clone(&self.dir), path, shown };
         Ok((content, ContentDigest(*hasher.finalize().as_bytes())))
     }
+}
+
+/// A member's bytes that cannot be had: the kernel has numbers for what the disk does, the archive has none.
+fn unreadable(error: io::Error, shown: &str) -> Error {
+    if error.raw_os_error().is_some() {
+        return PathError::new("unpack", shown)(error).into();
+    }
+    Error::refused(
+        format!("`{shown}` cannot be unpacked: {error}"),
+        "make the archive again, or copy it as it is with `ADD --unpack=false`",
+    )
 }
 
 /// An archive that is to be unpacked.
@@ -173,10 +186,11 @@ impl Draft {
         {
             let plain = layer::decompress(&mut raw).map_err(|error| archive.failed(&error.into()))?;
             let mut entries = Entries::new(plain);
-            let mut count = 0;
+            let (mut count, mut weight) = (0, 0);
             while let Some(member) = entries.next_member().map_err(|error| archive.failed(&error))? {
                 count += 1;
-                if count > MOST_MEMBERS {
+                weight += member.name.len() + member.meta.xattrs.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
+                if count > MOST_MEMBERS || weight > MOST_WEIGHT {
                     return Err(archive.refused(&member, "is one too many"));
                 }
                 self.lay(&unpacking, &member, &mut entries.body())?;

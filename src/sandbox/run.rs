@@ -229,6 +229,8 @@ struct Step {
 struct Watched {
     outer_proc: bool,
     stubs: Vec<Stub>,
+    /// Was the sandbox complete?
+    mounted: bool,
     end: Option<Report>,
     /// It was killed, and why.
     stopped: Option<Status>,
@@ -392,6 +394,8 @@ impl Step {
             None | Some(Report::Mounted(_) | Report::OuterProc) => {
                 match ended.ok().flatten().and_then(|status| status.terminating_signal()) {
                     Some(signal) => Ok(Status::Signalled(signal)),
+                    // A step may take files and memory from pid 1, whose user it is. All of it was killed with it.
+                    None if watched.mounted => Ok(Status::Signalled(Signal::KILL.as_raw())),
                     None => Err(InitError::new("start", "pid 1 of the step")(Errno::PIPE)),
                 }
             }
@@ -420,7 +424,7 @@ impl Watched {
     fn hear(&mut self, socket: &OwnedFd) -> bool {
         while self.end.is_none() {
             match Report::receive(socket) {
-                Ok(Report::Mounted(stubs)) => self.stubs = stubs,
+                Ok(Report::Mounted(stubs)) => (self.stubs, self.mounted) = (stubs, true),
                 Ok(Report::OuterProc) => self.outer_proc = true,
                 Ok(end) => self.end = Some(end),
                 Err(error) => return error.kind() == std::io::ErrorKind::WouldBlock,

@@ -11,7 +11,12 @@
 mod archives;
 mod canary;
 mod forge;
+mod kept;
+mod links;
+mod sizes;
+mod steps;
 mod table;
+mod text;
 
 use std::{
     cell::{Cell, RefCell},

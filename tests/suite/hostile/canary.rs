@@ -1,8 +1,6 @@
 //! What no attack may touch: files that tell when they are opened, sockets that count who comes, a value in the
 //! caller's environment and in a secret, the settings of the kernel.
 
-#![expect(dead_code, reason = "groups 22 and 23 use the sockets")]
-
 use std::{
     collections::{BTreeSet, hash_map::RandomState},
     fs,
@@ -50,7 +48,8 @@ pub(super) struct Canaries {
     /// The path of the socket in a directory.
     pub(super) path: PathBuf,
     tcp_visits: Arc<AtomicUsize>,
-    unix_visits: Arc<AtomicUsize>,
+    abstract_visits: Arc<AtomicUsize>,
+    path_visits: Arc<AtomicUsize>,
     machine: Vec<(PathBuf, Option<Vec<u8>>)>,
 }
 
@@ -85,10 +84,10 @@ impl Canaries {
         let name = format!("lapstrake-{}", self::value());
         let path = outside.join("socket");
         let (tcp, tcp_visits) = tcp_server();
-        let unix_visits = Arc::new(AtomicUsize::new(0));
-        count(UnixListener::bind(&path).unwrap(), &unix_visits);
+        let (path_visits, abstract_visits) = <(Arc<AtomicUsize>, Arc<AtomicUsize>)>::default();
+        count(UnixListener::bind(&path).unwrap(), &path_visits);
         fs::set_permissions(&path, fs::Permissions::from_mode(0o777)).unwrap();
-        count(UnixListener::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap(), &unix_visits);
+        count(UnixListener::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap(), &abstract_visits);
         let watch = inotify::init(inotify::CreateFlags::NONBLOCK | inotify::CreateFlags::CLOEXEC).unwrap();
         for file in &files {
             let all = inotify::WatchFlags::ALL_EVENTS;
@@ -97,7 +96,7 @@ impl Canaries {
         let files = files.into_iter().chain([own]).collect();
         let around = around(project, &outside);
         let machine = MACHINE.map(|path| (PathBuf::from(path), fs::read(path).ok())).into();
-        Self { value, outside, files, watch, around, tcp, name, path, tcp_visits, unix_visits, machine }
+        Self { value, outside, files, watch, around, tcp, name, path, tcp_visits, abstract_visits, path_visits, machine }
     }
 
     /// Is their value in there?
@@ -105,9 +104,10 @@ impl Canaries {
         text.contains(&self.value)
     }
 
-    /// How many came to the TCP server. A step on the host's network may.
-    pub(super) fn tcp_visits(&self) -> usize {
-        self.tcp_visits.swap(0, Ordering::SeqCst)
+    /// How many came to the TCP server and to the abstract socket since this was asked last. A step on the host's
+    /// network may.
+    pub(super) fn visits(&self) -> (usize, usize) {
+        (self.tcp_visits.swap(0, Ordering::SeqCst), self.abstract_visits.swap(0, Ordering::SeqCst))
     }
 
     /// A file outside, as an attack names it.
@@ -128,8 +128,8 @@ impl Canaries {
         }
         let now = around(project, &self.outside);
         assert_eq!(now, self.around, "something appeared or went away");
-        assert_eq!(self.unix_visits.load(Ordering::SeqCst), 0, "somebody came to a socket of the host");
-        assert_eq!(self.tcp_visits(), 0, "somebody came to the server of the host");
+        assert_eq!(self.path_visits.load(Ordering::SeqCst), 0, "somebody came to the socket in a directory of the host");
+        assert_eq!(self.visits(), (0, 0), "somebody came to the server or the abstract socket of the host");
         for (path, was) in &self.machine {
             assert_eq!(fs::read(path).ok(), *was, "{} is changed", path.display());
         }
