@@ -118,6 +118,20 @@ fn mounts_have_the_owners_that_are_asked_for() {
 }
 
 #[test]
+fn a_copy_of_the_tree_keeps_owners_as_an_overlay_does() {
+    let project = Project::with_busybox();
+    project.dockerfile(
+        "FROM busybox\nRUN touch -d @5 a && chown 33:44 a && ln -s x l && chown -h 7:8 l && mkfifo p && chown 9 p && touch -h -d @5 l p\nRUN mv l m && ln p q && cp -a a b && chown 5 b && touch -h -d @5 m q b\n",
+    );
+    let layers = |driver: &str, snapshots: &str| {
+        project.image(&["--driver", driver, "--snapshots", snapshots, "--no-cache"]).diff_ids().into_iter().map(str::to_owned).collect()
+    };
+    let many: Vec<String> = layers("userns", "overlay");
+    assert_eq!(layers("userns-single", "overlay"), many);
+    assert_eq!(layers("userns-single", "copy"), many);
+}
+
+#[test]
 fn a_mark_can_be_neither_seen_nor_forged() {
     if need("gcc").is_none() {
         return;
