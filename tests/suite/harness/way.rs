@@ -10,6 +10,9 @@ use super::{Image, Project, Ran, output_of};
 /// What root of an ordinary container is left with; see there.
 const NARROW: &str = include_str!("narrow.py");
 
+/// Root of a namespace with ids in several extents; see there.
+const NEST: &str = include_str!("nest.py");
+
 /// How, or where, steps are run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Way {
@@ -21,15 +24,17 @@ pub(crate) enum Way {
     Memory,
     /// As root of a container that allows no namespace and no mount.
     Chroot,
+    /// As root of a user namespace whose ids are in three extents.
+    Nested,
 }
 
 impl Way {
-    pub(crate) const ALL: [Self; 4] = [Self::Overlay, Self::Copy, Self::Memory, Self::Chroot];
+    pub(crate) const ALL: [Self; 5] = [Self::Overlay, Self::Copy, Self::Memory, Self::Chroot, Self::Nested];
 
     /// What a build says of it.
     pub(crate) fn named(self) -> &'static str {
         match self {
-            Self::Overlay => "steps: a full map of ids, overlay, namespaces",
+            Self::Overlay | Self::Nested => "steps: a full map of ids, overlay, namespaces",
             Self::Copy => "steps: a full map of ids, copies, namespaces",
             Self::Memory => "steps: a full map of ids, overlay in memory, namespaces",
             Self::Chroot => "steps: the host's ids, copies, chroot",
@@ -47,9 +52,9 @@ impl Way {
                 command.args(["--mount", "--propagation", "private", "sh", "-ec", script, "sh"]);
                 command
             }
-            Self::Chroot => {
+            Self::Chroot | Self::Nested => {
                 let mut command = Command::new("python3");
-                command.args(["-c", NARROW]);
+                command.args(["-c", if self == Self::Chroot { NARROW } else { NEST }]);
                 command
             }
         };
@@ -69,7 +74,7 @@ impl Way {
         let own: &[&str] = match self {
             Self::Overlay => &["--driver", "userns", "--snapshots", "overlay"],
             Self::Copy => &["--driver", "userns", "--snapshots", "copy"],
-            Self::Memory | Self::Chroot => &[],
+            Self::Memory | Self::Chroot | Self::Nested => &[],
         };
         let ran = self.run(project, &[&["build", "--progress", "plain"], own, args, &["ctx"]].concat());
         assert!(ran.stderr.contains(self.named()), "{self:?}: {}", ran.all());
@@ -87,8 +92,8 @@ impl Way {
     /// A project with `busybox` in its store.
     pub(crate) fn project(self) -> Project {
         let project = Project::new();
-        if self == Self::Memory {
-            // The layout is made outside, and loaded where the store is.
+        if matches!(self, Self::Memory | Self::Nested) {
+            // The layout is made outside, and loaded where the store is, by whom it is for.
             let layout = project.path("busybox-layout");
             if let Some(base) = super::busybox_layout(&layout) {
                 let _loaded = self.run(&project, &["load", "-i", base.to_str().unwrap(), "-t", "busybox"]).good();
