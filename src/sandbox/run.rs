@@ -93,7 +93,7 @@ fn in_namespaces(spec: Spec, cancel: &OwnedFd, output: &mut dyn FnMut(Stream, &[
     let watched = step.watch(watchdog, cancel, output);
     let status = step.reap(&watched);
     let owners = step.supervisor.take().map(Supervisor::finish);
-    let stubs = stubs::remove(&view.root, &watched.stubs);
+    let stubs = stubs::remove(&view.root, watched.stubs.as_deref().unwrap_or_default());
     let out_of_memory = group.as_ref().is_some_and(Group::ran_out_of_memory);
     let (status, owners) = match (status?, owners) {
         (status @ Status::Exited(0), Some(owners)) => (status, owners?),
@@ -228,9 +228,8 @@ struct Step {
 #[derive(Default)]
 struct Watched {
     outer_proc: bool,
-    stubs: Vec<Stub>,
-    /// Was the sandbox complete?
-    mounted: bool,
+    /// The mountpoints that were made; `None`: the sandbox was never complete.
+    stubs: Option<Vec<Stub>>,
     end: Option<Report>,
     /// It was killed, and why.
     stopped: Option<Status>,
@@ -395,7 +394,7 @@ impl Step {
                 match ended.ok().flatten().and_then(|status| status.terminating_signal()) {
                     Some(signal) => Ok(Status::Signalled(signal)),
                     // A step may take files and memory from pid 1, whose user it is. All of it was killed with it.
-                    None if watched.mounted => Ok(Status::Signalled(Signal::KILL.as_raw())),
+                    None if watched.stubs.is_some() => Ok(Status::Signalled(Signal::KILL.as_raw())),
                     None => Err(InitError::new("start", "pid 1 of the step")(Errno::PIPE)),
                 }
             }
@@ -424,7 +423,7 @@ impl Watched {
     fn hear(&mut self, socket: &OwnedFd) -> bool {
         while self.end.is_none() {
             match Report::receive(socket) {
-                Ok(Report::Mounted(stubs)) => (self.stubs, self.mounted) = (stubs, true),
+                Ok(Report::Mounted(stubs)) => self.stubs = Some(stubs),
                 Ok(Report::OuterProc) => self.outer_proc = true,
                 Ok(end) => self.end = Some(end),
                 Err(error) => return error.kind() == std::io::ErrorKind::WouldBlock,

@@ -21,7 +21,7 @@ fn built(ground: &Ground, what: &str) -> Option<Image> {
 #[test]
 fn what_is_kept_under_the_name_of_another_is_not_taken_for_it() {
     let ground = Ground::new();
-    let lines: String = (0..4).map(|at| format!("RUN echo {at} > /f{at} && echo {at} > /same\nCOPY c{at} /c\n")).collect();
+    let lines = [0, 1, 2, 3].map(|at| format!("RUN echo {at} > /f{at} && echo {at} > /same\nCOPY c{at} /c\n")).concat();
     for at in 0..4 {
         let _file = ground.project.file(&format!("c{at}"), format!("{at}"));
     }

@@ -33,6 +33,7 @@ fn both(ground: &Ground, what: &str, blob: &[u8], tar: &[u8], media_type: &str, 
 type Case = (&'static str, Vec<u8>, bool);
 
 /// Headers that lie.
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn lies() -> Vec<Case> {
     let hidden = Tar::new().file("../pwned", "x").cut();
     let huge = |size: &[u8]| Tar::new().raw(b"f", b'0', 0o644, b"", size, b"").end();
@@ -183,6 +184,7 @@ fn a_bomb_takes_time_and_no_memory() {
 /// Group 11. CVE-2021-41190: a document that is a manifest to one and an index to another; sizes and digests that are not
 /// theirs; JSON that is deep, huge, double.
 #[test]
+#[expect(clippy::too_many_lines, reason = "two tables")]
 fn a_document_that_is_not_what_it_says_is_refused() {
     let ground = Ground::new();
     let layout = |change: &dyn Fn(&mut Forged)| {
