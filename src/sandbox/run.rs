@@ -235,8 +235,6 @@ struct Watched {
     stopped: Option<Status>,
     /// When it had ended, more was written than may be.
     is_full: bool,
-    /// Whoever answers for its ids ended before it.
-    unsupervised: bool,
 }
 
 impl Step {
@@ -365,7 +363,7 @@ impl Step {
                 return watched;
             }
             if alone && !ended && supervisor.take().is_some() && !self.supervisor.as_ref().is_some_and(Supervisor::is_done) {
-                watched.unsupervised = true;
+                watched.end = Some(Report::Failed(InitError::new("go on with", "supervisor")(Errno::PIPE)));
                 rustix::process::pidfd_send_signal(&self.child.pidfd, Signal::KILL).ok();
             }
             if watched.stopped.is_none() {
@@ -384,7 +382,6 @@ impl Step {
             return Ok(why);
         }
         match &watched.end {
-            _ if watched.unsupervised => Err(InitError::new("go on with", "supervisor")(Errno::PIPE)),
             Some(Report::Exited(0)) if watched.is_full => Ok(Status::OutOfDisk),
             Some(Report::Failed(error)) => Err(error.clone()),
             Some(Report::Exited(code)) => Ok(Status::Exited(*code)),
