@@ -126,7 +126,7 @@ pub(super) fn of_header(
     // Four entries, is there more, the size.
     let (entries, rest) = table.split_at_checked(4 * ENTRY).unwrap_or_default();
     let Some((mut extended, size)) = rest.split_first().map(|(flag, size)| (*flag != 0, block::number(size))) else {
-        return Ok(Err("a header that is cut off"));
+        return Ok(Err("a sparse file without a map"));
     };
     if let Err(reason) = take(entries) {
         return Ok(Err(reason));
