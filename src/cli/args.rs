@@ -1,6 +1,6 @@
 //! The command line as clap reads it: first what was written, then (in `request`) what it means.
 
-use std::path::PathBuf;
+use std::{num::NonZero, path::PathBuf};
 
 use clap::{
     Args, Parser, Subcommand, ValueEnum,
@@ -192,6 +192,12 @@ pub(super) struct Build {
     /// Stop a step that writes more to the disk
     #[arg(long, value_name = "SIZE", allow_hyphen_values = true)]
     pub(super) step_disk: Option<String>,
+    /// How many steps run at once; a step mostly waits
+    #[arg(long, value_name = "N", default_value = "16")]
+    pub(super) max_steps: NonZero<usize>,
+    /// How many threads hash, compress and extract [default: the processors]
+    #[arg(long, value_name = "N")]
+    pub(super) jobs: Option<NonZero<usize>>,
     /// What steps may ask for: network.host, security.insecure
     #[arg(long, value_name = "RIGHT", value_delimiter = ',')]
     pub(super) allow: Vec<String>,

@@ -147,6 +147,7 @@ impl<W: Write> Progress<W> {
             How::Cached => writeln!(self.to, "#{} CACHED", step + 1),
             How::Done => writeln!(self.to, "#{} DONE {seconds:.1}s", step + 1),
             How::Failed => writeln!(self.to, "#{} ERROR after {seconds:.1}s", step + 1),
+            How::Cancelled => writeln!(self.to, "#{} CANCELED after {seconds:.1}s", step + 1),
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    num::NonZero,
     path::{Path, PathBuf},
 };
 
@@ -38,6 +39,8 @@ pub(super) fn of(args: &Build, (driver, snapshots): (Preset, SnapshotWish)) -> R
         no_cache,
         pull: args.pull,
         hosts: args.add_hosts.iter().map(|text| host(text)).collect::<Result<_, _>>()?,
+        max_steps: args.max_steps.into(),
+        jobs: args.jobs.or_else(|| std::thread::available_parallelism().ok()).map_or(1, NonZero::get),
         driver,
         snapshots,
         tags: args.tags.iter().map(|text| name(text)).collect::<Result<_, _>>()?,

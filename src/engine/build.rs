@@ -1,9 +1,8 @@
-//! A build: the graph run to its end, one step at a time.
+//! A build: the graph run to its end.
 
 use std::{
-    cell::{Cell, RefCell},
-    collections::BTreeSet,
-    sync::Arc,
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, atomic::AtomicBool},
     time::Instant,
 };
 
@@ -14,19 +13,24 @@ use super::{
     driver::{Place, Ways},
     graph::{Graph, Node},
     key::Recipe,
+    permits::Permits,
     running,
+    schedule::Schedule,
     snapshot::Snapshot,
+    stop::Stop,
     trees::Trees,
+    turns::Turns,
+    whole,
     workplace::{InMemory, Kept},
 };
 use crate::{
-    cache::{self, Outcome},
+    cache::{self, Outcome, StepKey},
     error::{Error, Kind},
     image::{self, BaseParts, Image},
     layer::Compression,
     oci::{DiffId, Platform},
     plan::{Action, Plan, Stage, StageId, Start, Step},
-    sandbox::cgroup::Groups,
+    sandbox::{cgroup::Groups, driver::Isolation},
     store::Store,
 };
 
@@ -40,17 +44,25 @@ pub(super) struct Site<'a> {
     /// How steps are run.
     pub(super) ways: Ways,
     /// Has it been told that steps have no /proc of their own?
-    pub(super) proc_told: Cell<bool>,
+    pub(super) proc_told: AtomicBool,
+    /// What ends it before its time.
+    pub(super) stop: &'a Stop,
+    /// One at a time, for a name.
+    pub(super) turns: &'a Turns<'a>,
+    /// What hashes, compresses and extracts holds one.
+    pub(super) processors: &'a Permits,
     pub(super) trees: Trees<'a>,
     /// Where what steps change is kept, if it is in memory.
     pub(super) memory: Option<InMemory>,
-    /// The tree that the last step worked in, if steps work in one.
-    pub(super) kept: RefCell<Option<Kept>>,
+    /// The trees that steps have worked in and no step works in now, if steps work in one: as many as there were at once.
+    pub(super) kept: Mutex<Vec<Kept>>,
     pub(super) contexts: Contexts,
     /// Where steps get control groups of their own, if they have limits that need one.
     pub(super) groups: Option<Arc<Groups>>,
     /// For each stage, the state after its last finished step.
-    pub(super) stages: Vec<Snapshot>,
+    stages: Mutex<Vec<Snapshot>>,
+    /// What was made in this build: an equal step of another stage is not done again, whatever may be taken from the cache.
+    made: Mutex<BTreeMap<StepKey, Outcome>>,
 }
 
 /// A step with what messages and keys need of its surroundings.
@@ -72,34 +84,38 @@ pub fn build(job: &Job, store: &Store, place: &Place, front: &dyn Front) -> Resu
     front.event(Event::Driver { driver: ways.driver(), refused: ways.refused.clone() });
     front.event(Event::Planned { steps: graph.nodes().map(|node| info(plan, node)).collect() });
     let memory = InMemory::mount(store, ways.driver())?;
-    let mut site = Site {
+    let (slots, processors) = (Permits::new(job.max_steps), Permits::new(job.jobs));
+    let stop = Stop::of(front.cancelled())?;
+    let turns = Turns::new(store, front, &stop, &slots);
+    let trees = Trees::new((store, front), (&turns, &processors), &place.domain, ways.owners(), memory.as_ref().map(InMemory::dir));
+    let site = Site {
         job,
         store,
         front,
         domain: &place.domain,
-        trees: Trees::new(store, front, &place.domain, ways.owners(), memory.as_ref().map(InMemory::dir)),
+        trees,
         ways,
-        proc_told: Cell::new(false),
+        proc_told: AtomicBool::new(false),
+        stop: &stop,
+        turns: &turns,
+        processors: &processors,
         memory,
-        kept: RefCell::default(),
+        kept: Mutex::default(),
         contexts: Contexts::default(),
         groups: groups(job)?,
-        stages: vec![Snapshot::default(); plan.stages.len()],
+        stages: Mutex::new(vec![Snapshot::default(); plan.stages.len()]),
+        made: Mutex::default(),
     };
-    let project = job.project.as_str();
-    let mut done = BTreeSet::new();
-    while let Some((number, node)) = graph.ready(&done) {
-        let (Some(stage), Some(before)) = (plan.stages.get(node.stage.0), before(&site, plan, node)) else { break };
-        let Some(step) = stage.steps.get(node.step) else { break };
-        let after = site.run(At { number, node, stage, step, project }, before)?;
-        if let Some(state) = site.stages.get_mut(node.stage.0) {
-            *state = after;
-        }
-        let _: bool = done.insert(number);
+    let work = |number, node| site.step(number, node);
+    let schedule = Schedule::new(&graph, &slots, &stop, &work);
+    if site.is_in_turn() {
+        schedule.in_turn()?;
+    } else {
+        schedule.at_once()?;
     }
     site.contexts.save(store)?;
     // Before its bytes would be written back.
-    drop(site.kept.take());
+    drop(std::mem::take(&mut *whole(&site.kept)));
     store.sync()?;
     let image = finish(&site, plan)?;
     Ok(vec![(plan.platform.clone(), image)])
@@ -133,7 +149,7 @@ fn info(plan: &Plan, node: Node) -> StepInfo {
 
 /// The state that a step begins with.
 fn before(site: &Site<'_>, plan: &Plan, node: Node) -> Option<Snapshot> {
-    if node.step > 0 { site.stages.get(node.stage.0).cloned() } else { start(site, plan, node.stage) }
+    if node.step > 0 { whole(&site.stages).get(node.stage.0).cloned() } else { start(site, plan, node.stage) }
 }
 
 /// The state that a stage begins with.
@@ -147,7 +163,7 @@ fn start(site: &Site<'_>, plan: &Plan, stage: StageId) -> Option<Snapshot> {
 
 /// The state of a stage whose steps are all done; a stage may have none.
 pub(super) fn end(site: &Site<'_>, plan: &Plan, stage: StageId) -> Option<Snapshot> {
-    if plan.stages.get(stage.0)?.steps.is_empty() { start(site, plan, stage) } else { site.stages.get(stage.0).cloned() }
+    if plan.stages.get(stage.0)?.steps.is_empty() { start(site, plan, stage) } else { whole(&site.stages).get(stage.0).cloned() }
 }
 
 fn finish(site: &Site<'_>, plan: &Plan) -> Result<Image, Error> {
@@ -171,6 +187,25 @@ fn epoch(plan: &Plan) -> Result<Option<String>, Error> {
 }
 
 impl Site<'_> {
+    /// Is one step done after the other? Where there are no namespaces what a step has started is found among all that this
+    /// process has: nothing tells the orphans of one step from those of another.
+    fn is_in_turn(&self) -> bool {
+        self.job.max_steps <= 1 || self.ways.driver().is_some_and(|driver| driver.isolation == Isolation::Chroot)
+    }
+
+    /// Does a step of the graph, and notes how its stage stands after it.
+    fn step(&self, number: usize, node: Node) -> Result<(), Error> {
+        let (plan, unknown) = (&self.job.plan, || Error::new(Kind::Bug, "a step that is not in the plan"));
+        let stage = plan.stages.get(node.stage.0).ok_or_else(unknown)?;
+        let step = stage.steps.get(node.step).ok_or_else(unknown)?;
+        let before = before(self, plan, node).ok_or_else(unknown)?;
+        let after = self.run(At { number, node, stage, step, project: &self.job.project }, before)?;
+        if let Some(state) = whole(&self.stages).get_mut(node.stage.0) {
+            *state = after;
+        }
+        Ok(())
+    }
+
     /// Runs one step, with its events.
     fn run(&self, at: At<'_>, before: Snapshot) -> Result<Snapshot, Error> {
         let begun = Instant::now();
@@ -183,7 +218,11 @@ impl Site<'_> {
             Action::Copy(copy) => copying::copy(self, at, &before, copy).and_then(|made| self.layered(at, before, made)),
             Action::Run(run) => running::run(self, at, &before, run).and_then(|made| self.layered(at, before, made)),
         };
-        let how = result.as_ref().map_or(How::Failed, |(_, how)| *how);
+        let how = match &result {
+            Ok((_, how)) => *how,
+            Err(error) if error.kind == Kind::Interrupted => How::Cancelled,
+            Err(_) => How::Failed,
+        };
         let millis = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.front.event(Event::Finished { step: at.number, how, millis });
         result.map(|(after, _)| after)
@@ -200,29 +239,33 @@ impl Site<'_> {
         Ok((before.with_layer(&at.step.history, outcome.diff_id, blob, outcome.created), how))
     }
 
-    /// The recorded outcome of a recipe, if its layer is still there.
-    pub(super) fn cached(&self, at: At<'_>, recipe: &Recipe) -> Result<Option<Outcome>, Error> {
+    /// The outcome of a recipe that was done in this build, or is recorded and has its layer still.
+    fn known(&self, at: At<'_>, key: &StepKey) -> Result<Option<Outcome>, Error> {
+        if let Some(outcome) = whole(&self.made).get(key) {
+            return Ok(Some(outcome.clone()));
+        }
         if !self.job.may_use_cache(&at.stage.name) {
             return Ok(None);
         }
-        let outcome = cache::look_up(self.store, &recipe.fields.key())?;
+        let outcome = cache::look_up(self.store, key)?;
         Ok(outcome.filter(|outcome| self.store.any_layer_blob(&outcome.diff_id).is_some()))
     }
 
-    /// Looks a recipe up, and makes its layer if it must. The key comes before the work; a lock across processes keeps two
-    /// builds from doing the same step at the same time.
+    /// Looks a recipe up, and makes its layer if it must. The key comes before the work; a step is done by one thread of one
+    /// build at a time.
     pub(super) fn cached_or_made(
         &self,
         at: At<'_>,
         recipe: &Recipe,
         make: impl FnOnce() -> Result<DiffId, Error>,
     ) -> Result<(Outcome, How), Error> {
-        if let Some(outcome) = self.cached(at, recipe)? {
+        let key = recipe.fields.key();
+        if let Some(outcome) = self.known(at, &key)? {
             return Ok((outcome, How::Cached));
         }
-        let waiting = || self.front.event(Event::Note { text: format!("waiting for another build that does `{}`", at.step.shown) });
-        let _lock = self.store.lock(&format!("step-{}", recipe.fields.key().hex()), &mut { waiting })?;
-        if let Some(outcome) = self.cached(at, recipe)? {
+        let waiting = || format!("waiting for another build that does `{}`", at.step.shown);
+        let _alone = self.turns.take(&format!("step-{}", key.hex()), waiting)?;
+        if let Some(outcome) = self.known(at, &key)? {
             return Ok((outcome, How::Cached));
         }
         let reasons = cache::explain(self.store, &recipe.fields, &recipe.instruction, &recipe.paths)?;
@@ -231,23 +274,13 @@ impl Site<'_> {
         let diff_id = make()?;
         let outcome = Outcome { diff_id, created };
         cache::record(self.store, &recipe.fields, &recipe.instruction, &recipe.paths, &outcome)?;
+        drop(whole(&self.made).insert(key, outcome.clone()));
         Ok((outcome, How::Done))
-    }
-
-    /// How many threads may hash or compress.
-    #[expect(clippy::unused_self, reason = "a limit of the job comes here")]
-    pub(super) fn jobs(&self) -> usize {
-        std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
     }
 
     /// How new layers are compressed.
     pub(super) fn compression(&self) -> Compression {
         self.job.compression
-    }
-
-    /// An error if the build was cancelled.
-    pub(super) fn go_on(&self) -> Result<(), Error> {
-        if crate::sys::is_ready(self.front.cancelled()) { Err(Error::new(Kind::Interrupted, "the build was interrupted")) } else { Ok(()) }
     }
 }
 

@@ -2,13 +2,12 @@
 //! that was unpacked all is known.
 
 use std::{
-    cell::RefCell,
     collections::BTreeMap,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex},
 };
 
-use super::Files;
+use super::{Files, whole};
 use crate::{
     context::{self, Context, Stats, Unpacked},
     error::Error,
@@ -31,13 +30,15 @@ struct Known(Opening, Option<Arc<Stats>>);
 
 /// The open contexts of one build.
 #[derive(Default)]
-pub(super) struct Contexts(RefCell<BTreeMap<PathBuf, Known>>);
+pub(super) struct Contexts(Mutex<BTreeMap<PathBuf, Known>>);
 
 impl Contexts {
     /// Opens a context; `name` is what messages call it.
     pub(super) fn open(&self, store: &Store, files: &Files, name: &str) -> Result<Opening, Error> {
         let (Files::Directory { dir, .. } | Files::Fetched(dir) | Files::Unpacked(dir)) = files;
-        if let Some(Known(opening, _)) = self.0.borrow().get(dir) {
+        // Held until it is open: of two steps that begin at once one opens it for both.
+        let mut all = whole(&self.0);
+        if let Some(Known(opening, _)) = all.get(dir) {
             return Ok(opening.clone());
         }
         let known = match files {
@@ -49,13 +50,13 @@ impl Contexts {
             }
         };
         let opening = known.0.clone();
-        drop(self.0.borrow_mut().insert(dir.clone(), known));
+        drop(all.insert(dir.clone(), known));
         Ok(opening)
     }
 
     /// Lists and reads everything anew: a file turned out to be another than it was taken for.
     pub(super) fn forget(&self) {
-        for Known(_, stats) in std::mem::take(&mut *self.0.borrow_mut()).into_values() {
+        for Known(_, stats) in std::mem::take(&mut *whole(&self.0)).into_values() {
             if let Some(stats) = stats {
                 stats.forget();
             }
@@ -64,7 +65,7 @@ impl Contexts {
 
     /// Keeps for the next build what this one learnt.
     pub(super) fn save(&self, store: &Store) -> Result<(), Error> {
-        for Known(_, stats) in self.0.borrow().values() {
+        for Known(_, stats) in whole(&self.0).values() {
             if let Some(stats) = stats {
                 stats.save(store)?;
             }

@@ -83,7 +83,9 @@ fn select(site: &Site<'_>, at: At<'_>, copy: &Copy, purpose: Use, changed: &Cell
                     None => source
                         .insert(open(site, &copy.from, purpose).map_err(|error| fault::at(error, at.step, "from", "taken from here"))?),
                 };
-                let spec = CopySpec { paths: vec![path.clone()], parents: copy.parents, exclude: copy.exclude.clone(), jobs: site.jobs() };
+                let processors = site.processors.up_to(site.job.jobs);
+                let spec =
+                    CopySpec { paths: vec![path.clone()], parents: copy.parents, exclude: copy.exclude.clone(), jobs: processors.count() };
                 rootfs::select(from.source(), &spec).map_err(|error| {
                     changed.set(is_change(&error));
                     fault::at(error, at.step, &format!("source {number}"), "asked for here")
@@ -106,7 +108,8 @@ pub(super) fn select_subtree(site: &Site<'_>, origin: &Origin, path: &str, purpo
     }
     let source = open(site, origin, purpose)?;
     let path = if path.is_empty() { "/" } else { path };
-    let spec = CopySpec { paths: vec![path.to_owned()], jobs: site.jobs(), ..CopySpec::default() };
+    let processors = site.processors.up_to(site.job.jobs);
+    let spec = CopySpec { paths: vec![path.to_owned()], jobs: processors.count(), ..CopySpec::default() };
     rootfs::select(source.source(), &spec).map_err(Error::from)
 }
 
@@ -169,7 +172,7 @@ fn tree(site: &Site<'_>, layers: &[Held], name: &str, purpose: Use) -> Result<Op
 }
 
 fn make(site: &Site<'_>, at: At<'_>, before: &Snapshot, copy: &Copy, selection: &Selection, changed: &Cell<bool>) -> Result<DiffId, Error> {
-    site.go_on()?;
+    site.stop.go_on()?;
     let chain = site.trees.chain(&before.layers)?;
     let owner = copy.chown.as_deref().map(|text| Accounts::of(&chain).owner(text)).transpose();
     let owner = owner.map_err(|error| fault::at(rootfs::Error::from(error), at.step, "chown", "not known there"))?;
@@ -225,6 +228,7 @@ fn placement(at: At<'_>, copy: &Copy, chown: Option<(u32, u32)>, spool: Spool) -
 
 /// Writes what changed as a layer, and remembers its index.
 fn write(site: &Site<'_>, draft: Draft, chain: &Chain) -> Result<DiffId, layer::Error> {
+    let _processor = site.processors.one();
     let made = layer::write(site.store, &draft.finish(), chain, site.compression())?;
     site.trees.learn(made.diff_id, Arc::clone(&made.index));
     Ok(made.diff_id)

@@ -31,6 +31,8 @@ pub enum How {
     Noted,
     /// It failed.
     Failed,
+    /// It was ended because another one failed, or because the build was interrupted.
+    Cancelled,
 }
 
 /// Something that happened. Steps are named by their place in [`Event::Planned`].

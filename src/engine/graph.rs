@@ -17,6 +17,8 @@ pub struct Node {
 #[derive(Debug, Clone)]
 pub struct Graph {
     nodes: Vec<(Node, BTreeSet<usize>)>,
+    /// For each step those that need it, in order.
+    needed_by: Vec<Vec<usize>>,
 }
 
 impl Graph {
@@ -38,7 +40,19 @@ impl Graph {
             }
             ends.push(last);
         }
-        Self { nodes }
+        Self::linked(nodes)
+    }
+
+    fn linked(nodes: Vec<(Node, BTreeSet<usize>)>) -> Self {
+        let mut needed_by = vec![Vec::new(); nodes.len()];
+        for (number, (_, needs)) in nodes.iter().enumerate() {
+            for needed in needs {
+                if let Some(all) = needed_by.get_mut(*needed) {
+                    all.push(number);
+                }
+            }
+        }
+        Self { nodes, needed_by }
     }
 
     /// The steps by number.
@@ -46,13 +60,20 @@ impl Graph {
         self.nodes.iter().map(|(node, _)| *node)
     }
 
-    /// The number of a step that is not in `done` and needs nothing that is not.
-    pub fn ready(&self, done: &BTreeSet<usize>) -> Option<(usize, Node)> {
-        self.nodes
-            .iter()
-            .enumerate()
-            .find(|(number, (_, needs))| !done.contains(number) && needs.is_subset(done))
-            .map(|(number, (node, _))| (number, *node))
+    /// A step by its number.
+    pub fn node(&self, number: usize) -> Option<Node> {
+        self.nodes.get(number).map(|(node, _)| *node)
+    }
+
+    /// The steps that must be done before it. Their numbers are lower.
+    pub fn needs(&self, number: usize) -> &BTreeSet<usize> {
+        static NONE: BTreeSet<usize> = BTreeSet::new();
+        self.nodes.get(number).map_or(&NONE, |(_, needs)| needs)
+    }
+
+    /// The steps that wait for it, in order.
+    pub fn needed_by(&self, number: usize) -> &[usize] {
+        self.needed_by.get(number).map_or(&[], Vec::as_slice)
     }
 
     /// How many steps there are.
@@ -74,4 +95,24 @@ fn stages_used(stage: &Stage, step: usize) -> impl Iterator<Item = StageId> {
         _ => Vec::new(),
     };
     origins.into_iter().filter_map(|origin| if let Origin::Stage(id) = origin { Some(*id) } else { None }).collect::<Vec<_>>().into_iter()
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// A graph by what each step needs.
+    pub(in crate::engine) fn graph(needs: &[&[usize]]) -> Graph {
+        let node = |step| Node { stage: StageId(0), step };
+        Graph::linked(needs.iter().enumerate().map(|(step, needs)| (node(step), needs.iter().copied().collect())).collect())
+    }
+
+    #[test]
+    fn a_step_knows_who_waits_for_it() {
+        let graph = graph(&[&[], &[0], &[0, 1], &[]]);
+        assert_eq!(graph.needed_by(0), [1, 2]);
+        assert_eq!(graph.needed_by(1), [2]);
+        assert!(graph.needed_by(3).is_empty() && graph.needed_by(9).is_empty());
+        assert_eq!(graph.needs(2), &BTreeSet::from([0, 1]));
+    }
 }

@@ -58,6 +58,10 @@ pub struct Job {
     pub compression: Compression,
     /// Must the engine enter a user namespace? Not when no step has to see a tree.
     pub namespaces: bool,
+    /// So many steps run at once.
+    pub max_steps: usize,
+    /// So many threads hash, compress and extract.
+    pub jobs: usize,
     /// How the user wants steps to be run.
     pub driver: Preset,
     /// How the user wants what a step changes to be kept.

@@ -1,6 +1,7 @@
 //! Order, cache decisions, events: runs a [`Plan`](crate::plan::Plan) to its images.
 //!
-//! The plan becomes a [graph](graph::Graph) of steps; [`build`](build::build) runs it (one node at a time for now).
+//! The plan becomes a [graph](graph::Graph) of steps; [`build`](build::build) runs it: the [schedule]
+//! begins each step when those that it needs are done.
 //! For each step the [key] comes before the work: only a miss makes a layer. What the engine may not hold itself, because it
 //! runs in a user namespace and beside hostile steps (credentials, secrets, the network of the user), it asks the
 //! [`Front`] for. Everything that happens is an [`Event`]; every progress form reads those and nothing else.
@@ -17,18 +18,26 @@ pub mod graph;
 mod job;
 mod key;
 mod mounts;
+mod permits;
 pub mod process;
 mod running;
+mod schedule;
 mod snapshot;
 mod sources;
+mod stop;
 mod trees;
+mod turns;
 pub mod wire;
 mod workplace;
 
 pub use event::{Event, How, StepInfo};
 pub use job::{Allowed, Files, Job};
 
-use std::{os::fd::BorrowedFd, path::PathBuf};
+use std::{
+    os::fd::BorrowedFd,
+    path::PathBuf,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -61,7 +70,7 @@ pub enum FetchedAs {
 /// What the engine asks of the user's side, and where its events go.
 ///
 /// Two implementations: the socket to the front's process, and the tests' own.
-pub trait Front {
+pub trait Front: Sync {
     /// Has the blob of an image fetched into the store.
     fn fetch(&self, image: &str, blob: &Descriptor) -> Result<(), Error>;
     /// Has what ADD names by a URL fetched into a directory of the store, which is there until the build is over.
@@ -74,4 +83,9 @@ pub trait Front {
     fn event(&self, event: Event);
     /// Readable or hung up as soon as the build is cancelled.
     fn cancelled(&self) -> BorrowedFd<'_>;
+}
+
+/// What threads share. If one of them panicked, what it held is whole: nothing is changed in two parts.
+fn whole<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }

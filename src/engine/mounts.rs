@@ -253,13 +253,13 @@ fn lock_caches(site: &Site<'_>, selected: &[Selected]) -> Result<BTreeMap<String
     let mut caches = BTreeMap::new();
     for (name, each) in wanted {
         let lock = format!("mount-{name}");
-        let mut waiting = || site.front.event(super::Event::Note { text: format!("waiting for the cache `{}`", each.mount.id) });
+        let waiting = || format!("waiting for the cache `{}`", each.mount.id);
         let held = match each.mount.sharing {
-            Some(Sharing::Locked) => (name.clone(), site.store.lock(&lock, &mut waiting)?),
+            Some(Sharing::Locked) => (name.clone(), site.turns.lock(&lock, waiting)?),
             Some(Sharing::Private) => first_free(site, &name)?,
             // Without mounts a cache is in one place at a time.
-            Some(Sharing::Shared) | None if unmounted(site)? => (name.clone(), site.store.lock(&lock, &mut waiting)?),
-            Some(Sharing::Shared) | None => (name.clone(), site.store.lock_shared(&lock, &mut waiting)?),
+            Some(Sharing::Shared) | None if unmounted(site)? => (name.clone(), site.turns.lock(&lock, waiting)?),
+            Some(Sharing::Shared) | None => (name.clone(), site.turns.share(&lock, waiting)?),
         };
         drop(caches.insert(name, held));
     }

@@ -12,6 +12,7 @@ use std::{
 use super::{
     Event, Fetched, Front, Job, build,
     driver::Place,
+    whole,
     wire::{self, FromEngine, FromFront},
 };
 use crate::{
@@ -24,7 +25,10 @@ use crate::{
 /// The front, at the other end of a socket.
 #[derive(Debug)]
 pub struct Remote {
-    socket: Mutex<BufReader<UnixStream>>,
+    /// Held from a question to its answer: one at a time.
+    answers: Mutex<BufReader<UnixStream>>,
+    /// Held for one message.
+    to: Mutex<UnixStream>,
     lifeline: OwnedFd,
     /// For fds.
     handoff: OwnedFd,
@@ -32,21 +36,31 @@ pub struct Remote {
 
 impl Remote {
     /// `lifeline` hangs up when the build is cancelled or the front is gone; `handoff` takes fds.
-    pub fn new(socket: UnixStream, lifeline: OwnedFd, handoff: OwnedFd) -> Self {
-        Self { socket: Mutex::new(BufReader::new(socket)), lifeline, handoff }
+    pub fn new(socket: UnixStream, lifeline: OwnedFd, handoff: OwnedFd) -> std::io::Result<Self> {
+        let to = Mutex::new(socket.try_clone()?);
+        Ok(Self { answers: Mutex::new(BufReader::new(socket)), to, lifeline, handoff })
     }
 
+    /// Meanwhile the events of other steps go on.
     fn ask(&self, question: &FromEngine) -> Result<FromFront, Error> {
-        let mut socket = self.socket.lock().map_err(|_poisoned| gone())?;
-        wire::send(socket.get_mut(), question).map_err(|_error| gone())?;
-        wire::receive(&mut *socket).ok().flatten().ok_or_else(gone)
+        self.ask_with(question, || Ok(()))
+    }
+
+    /// With something that the front takes when it has the question.
+    fn ask_with(&self, question: &FromEngine, hand_over: impl FnOnce() -> std::io::Result<()>) -> Result<FromFront, Error> {
+        let mut answers = self.answers.lock().map_err(|_poisoned| gone())?;
+        hand_over().map_err(|_error| gone())?;
+        self.send(question).map_err(|_error| gone())?;
+        wire::receive(&mut *answers).ok().flatten().ok_or_else(gone)
+    }
+
+    fn send(&self, message: &FromEngine) -> std::io::Result<()> {
+        wire::send(&mut *whole(&self.to), message)
     }
 
     fn tell(&self, message: &FromEngine) {
-        if let Ok(mut socket) = self.socket.lock() {
-            // If nobody listens any more, the lifeline has hung up as well, and ends the build.
-            let _gone = wire::send(socket.get_mut(), message);
-        }
+        // If nobody listens any more, the lifeline has hung up as well, and ends the build.
+        let _gone = self.send(message);
     }
 }
 
@@ -77,8 +91,7 @@ impl Front for Remote {
     }
 
     fn agent(&self, id: &str, listener: BorrowedFd<'_>, until: BorrowedFd<'_>) -> Result<bool, Error> {
-        wire::hand_over(&self.handoff, listener, until).map_err(|_error| gone())?;
-        match self.ask(&FromEngine::Agent { id: id.to_owned() })? {
+        match self.ask_with(&FromEngine::Agent { id: id.to_owned() }, || wire::hand_over(&self.handoff, listener, until))? {
             FromFront::Agent(result) => result,
             FromFront::Source(_) | FromFront::Fetched(_) | FromFront::Secret(_) => Err(gone()),
         }
@@ -95,8 +108,8 @@ impl Front for Remote {
 
 /// Serves one job on a socket, inside of the user namespace if there is to be one.
 pub fn serve(socket: UnixStream, lifeline: OwnedFd, handoff: OwnedFd, place: &Place) -> Result<(), Error> {
-    let remote = Remote::new(socket, lifeline, handoff);
-    let job: Option<Job> = remote.socket.lock().ok().and_then(|mut socket| wire::receive(&mut *socket).ok().flatten());
+    let remote = Remote::new(socket, lifeline, handoff).map_err(|_error| gone())?;
+    let job: Option<Job> = wire::receive(&mut *whole(&remote.answers)).ok().flatten();
     let Some(job) = job else { return Err(gone()) };
     let built = Store::open(&job.store).map_err(Error::from).and_then(|store| build::build(&job, &store, place, &remote));
     remote.tell(&match built {

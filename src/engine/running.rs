@@ -3,6 +3,7 @@
 use std::{
     ffi::OsString,
     os::unix::ffi::{OsStrExt as _, OsStringExt as _},
+    sync::atomic::Ordering,
 };
 
 use super::{
@@ -12,6 +13,7 @@ use super::{
     key::Recipe,
     mounts::{self, Prepared},
     snapshot::Snapshot,
+    stop::interrupted,
     workplace::Workplace,
 };
 use crate::{
@@ -66,18 +68,13 @@ fn make(site: &Site<'_>, at: At<'_>, before: &Snapshot, run: &Run, selected: &[m
     let scratch = site.store.scratch()?;
     let place = Workplace::make(site, &before.layers, &scratch, driver.snapshots)?;
     let Prepared { mounts, env, held, mounted } = mounts::prepare(site, at, selected, scratch.path())?;
-    site.go_on()?;
+    site.stop.go_on()?;
     let foreign = Foreign { rooted: layer::unmarked(&chain, site.ways.owners()), mounted };
     let spec = Spec { foreign, ..spec(site, run, driver, place.root(&scratch)?, &account, mounts, env)? };
     let mut output = |stream, bytes: &[u8]| site.front.event(Event::Output { step: at.number, stream, bytes: bytes.to_vec() });
-    let cancel = site
-        .front
-        .cancelled()
-        .try_clone_to_owned()
-        .map_err(|error| Error::new(Kind::Environment, "cannot duplicate the lifeline").because(&error))?;
-    let finished = sandbox::run(spec, &cancel, &mut output).map_err(|error| not_started(error, at, run))?;
+    let finished = sandbox::run(spec, site.stop.fd(), &mut output).map_err(|error| not_started(error, at, run))?;
     drop(held);
-    if finished.outer_proc && !site.proc_told.replace(true) {
+    if finished.outer_proc && !site.proc_told.swap(true, Ordering::Relaxed) {
         site.front.event(Event::Note { text: sandbox::probe::OUTER_PROC.to_owned() });
     }
     verdict(site, at, &finished, &place)?;
@@ -183,7 +180,7 @@ fn verdict(site: &Site<'_>, at: At<'_>, finished: &Finished, workplace: &Workpla
     let memory = || limits.group.iter().find(|setting| setting.file == "memory.max").map_or("", |setting| setting.flag.as_str());
     let (what, help) = match finished.status {
         Status::Exited(0) => return Ok(()),
-        Status::Cancelled => return Err(Error::new(Kind::Interrupted, "the build was interrupted")),
+        Status::Cancelled => return Err(interrupted()),
         Status::OutOfTime => {
             let time = limits.time.unwrap_or_default();
             (format!("it ran longer than {time:?}"), "raise `--step-timeout`, or leave it out".to_owned())

@@ -16,7 +16,8 @@ use crate::{
 pub(super) fn select(site: &Site<'_>, source: &CopySource, copy: &Copy, for_key: bool) -> Result<Selection, Error> {
     let Fetched { dir, what } = site.front.source(source)?;
     let context = Context::open(&dir, PatternList::default())?.called(name(source));
-    let mut spec = CopySpec { exclude: copy.exclude.clone(), jobs: site.jobs(), ..CopySpec::default() };
+    let processors = site.processors.up_to(site.job.jobs);
+    let mut spec = CopySpec { exclude: copy.exclude.clone(), jobs: processors.count(), ..CopySpec::default() };
     match what {
         FetchedAs::File { name } => {
             spec.paths.push(literally(&name));

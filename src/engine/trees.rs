@@ -1,13 +1,12 @@
 //! The indexes and trees of a stage's layers, made when a step must see them and not before.
 
 use std::{
-    cell::RefCell,
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex},
 };
 
-use super::{Event, Front, snapshot::Held};
+use super::{Event, Front, permits::Permits, snapshot::Held, turns::Turns, whole};
 use crate::{
     error::Error,
     layer::{self, Lower, Owners},
@@ -20,30 +19,38 @@ use crate::{
 pub(super) struct Trees<'a> {
     store: &'a Store,
     front: &'a dyn Front,
+    turns: &'a Turns<'a>,
+    processors: &'a Permits,
     domain: &'a str,
     owners: Owners,
-    indexes: RefCell<BTreeMap<DiffId, Arc<Index>>>,
-    checked: RefCell<BTreeSet<DiffId>>,
+    indexes: Mutex<BTreeMap<DiffId, Arc<Index>>>,
+    checked: Mutex<BTreeSet<DiffId>>,
     /// Where trees are that the store's file system cannot hold: those with whiteouts, if they are to be lowers of overlays.
     memory: Option<PathBuf>,
-    in_memory: RefCell<BTreeMap<DiffId, PathBuf>>,
+    in_memory: Mutex<BTreeMap<DiffId, PathBuf>>,
 }
 
 impl<'a> Trees<'a> {
     /// Nothing yet. `domain` is the ownership domain that trees are made in, with such owners.
-    pub(super) fn new(store: &'a Store, front: &'a dyn Front, domain: &'a str, owners: Owners, memory: Option<PathBuf>) -> Self {
-        let (indexes, checked, in_memory) = (RefCell::default(), RefCell::default(), RefCell::default());
-        Self { store, front, domain, owners, indexes, checked, memory, in_memory }
+    pub(super) fn new(
+        (store, front): (&'a Store, &'a dyn Front),
+        (turns, processors): (&'a Turns<'a>, &'a Permits),
+        domain: &'a str,
+        owners: Owners,
+        memory: Option<PathBuf>,
+    ) -> Self {
+        let (indexes, checked, in_memory) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Self { store, front, turns, processors, domain, owners, indexes, checked, memory, in_memory }
     }
 
     /// The tree of a layer with whiteouts that is in memory.
     pub(super) fn remember(&self, diff_id: DiffId, dir: PathBuf) {
-        drop(self.in_memory.borrow_mut().insert(diff_id, dir));
+        drop(whole(&self.in_memory).insert(diff_id, dir));
     }
 
     /// Remembers the index of a layer that was just made.
     pub(super) fn learn(&self, diff_id: DiffId, index: Arc<Index>) {
-        drop(self.indexes.borrow_mut().insert(diff_id, index));
+        drop(whole(&self.indexes).insert(diff_id, index));
     }
 
     /// The merged view of some layers. Reads a layer's blob only if its index is not in the store.
@@ -57,17 +64,28 @@ impl<'a> Trees<'a> {
     }
 
     fn index(&self, held: &Held, below: &Chain) -> Result<Arc<Index>, Error> {
-        if let Some(index) = self.indexes.borrow().get(&held.diff_id) {
-            return Ok(Arc::clone(index));
+        if let Some(index) = self.known_index(held) {
+            return Ok(index);
+        }
+        let _alone = self
+            .turns
+            .take(&format!("index-{}", held.diff_id.0.hex()), || format!("waiting for another build to read {}", held.diff_id))?;
+        if let Some(index) = self.known_index(held) {
+            return Ok(index);
         }
         let index = if let Some(index) = self.store.index(&held.diff_id)? {
             Arc::new(index)
         } else {
             let blob = self.blob(held)?;
+            let _processor = self.processors.one();
             layer::index(self.store, &blob, &held.diff_id, below).inspect_err(|_refused| self.remove_damaged(&blob))?
         };
         self.learn(held.diff_id, Arc::clone(&index));
         Ok(index)
+    }
+
+    fn known_index(&self, held: &Held) -> Option<Arc<Index>> {
+        whole(&self.indexes).get(&held.diff_id).map(Arc::clone)
     }
 
     /// The store removes what is not what it should be, so that another try does without it.
@@ -127,8 +145,7 @@ impl<'a> Trees<'a> {
             return Ok((dir, self.index(held, below)?));
         }
         let name = format!("tree-{}-{}", self.domain, held.diff_id.0.hex());
-        let waiting = || self.front.event(Event::Note { text: format!("waiting for another build to extract {}", held.diff_id) });
-        let _lock = self.store.lock(&name, &mut { waiting })?;
+        let _alone = self.turns.take(&name, || format!("waiting for another build to extract {}", held.diff_id))?;
         if let Some(dir) = self.sound_tree(held, below)? {
             return Ok((dir, self.index(held, below)?));
         }
@@ -137,17 +154,20 @@ impl<'a> Trees<'a> {
         let scratch = self.store.scratch()?;
         let into = scratch.path().join("tree");
         let dir = crate::sys::dir::make_root(&into)?;
+        let processor = self.processors.one();
         let index = layer::extract(self.store, &blob, &held.diff_id, &dir, lowers, self.owners);
+        drop(processor);
         let index = index.inspect_err(|_refused| self.remove_damaged(&blob))?;
         let dir = self.store.commit_tree(self.domain, &held.diff_id, &into)?;
         self.learn(held.diff_id, Arc::clone(&index));
-        let _new: bool = self.checked.borrow_mut().insert(held.diff_id);
+        let _new: bool = whole(&self.checked).insert(held.diff_id);
         Ok((dir, index))
     }
 
     /// Overlay knows whiteouts by attribute too, and cannot remove a directory that has some.
     fn tree_in_memory(&self, held: &Held, memory: &Path, lowers: &[Lower]) -> Result<PathBuf, Error> {
-        if let Some(dir) = self.in_memory.borrow().get(&held.diff_id) {
+        let _alone = self.turns.take(&format!("memory-{}", held.diff_id.0.hex()), || format!("waiting for {}", held.diff_id))?;
+        if let Some(dir) = whole(&self.in_memory).get(&held.diff_id) {
             return Ok(dir.clone());
         }
         let blob = self.blob(held)?;
@@ -165,14 +185,14 @@ impl<'a> Trees<'a> {
     /// The tree if it is there and is what its index says; a tree that is not is removed.
     fn sound_tree(&self, held: &Held, below: &Chain) -> Result<Option<PathBuf>, Error> {
         let Some(dir) = self.store.tree(self.domain, &held.diff_id) else { return Ok(None) };
-        if !self.checked.borrow().contains(&held.diff_id) {
+        if !whole(&self.checked).contains(&held.diff_id) {
             let index = self.index(held, below)?;
             if !layer::is_intact(&dir, &index, self.owners) {
                 self.front.event(Event::Note { text: format!("the tree of {} was changed on disk: it is made anew", held.diff_id) });
                 self.store.remove_tree(self.domain, &held.diff_id)?;
                 return Ok(None);
             }
-            let _: bool = self.checked.borrow_mut().insert(held.diff_id);
+            let _: bool = whole(&self.checked).insert(held.diff_id);
         }
         Ok(Some(dir))
     }
@@ -180,7 +200,7 @@ impl<'a> Trees<'a> {
     /// Makes a step's upper directory the tree of the layer that it became.
     pub(super) fn adopt(&self, diff_id: DiffId, dir: &Path) -> Result<(), Error> {
         drop(self.store.commit_tree(self.domain, &diff_id, dir)?);
-        let _: bool = self.checked.borrow_mut().insert(diff_id);
+        let _: bool = whole(&self.checked).insert(diff_id);
         Ok(())
     }
 }

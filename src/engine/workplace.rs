@@ -1,7 +1,7 @@
 //! Where a step works: its root before it runs, and what it left as a layer.
 //!
-//! Under [`Snapshots::Copy`] one merged tree is kept for the next step of the build: what it holds already need not be
-//! copied again.
+//! Under [`Snapshots::Copy`] the merged trees are kept for the next steps of the build: a step takes the one that holds most of
+//! what it needs, which need not be copied again. There are as many as steps that were ever run at once.
 
 use std::{
     os::{fd::OwnedFd, unix::ffi::OsStrExt as _},
@@ -9,7 +9,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{build::Site, snapshot::Held};
+use super::{build::Site, snapshot::Held, whole};
 use crate::{
     error::{Error, Kind},
     layer::{self, Before, Layer, Merged, Owners},
@@ -124,10 +124,12 @@ impl Workplace {
         match self {
             Self::Overlay(Changed { upper, in_memory, .. }) => {
                 let at: Arc<OwnedFd> = Arc::new(crate::sys::dir::open_root(&upper)?);
+                let processor = site.processors.one();
                 let made = write(site, &layer::diff(&at, chain, stubs, table)?, chain)?;
                 match in_memory {
                     None => {
                         layer::seal(&at, &made, stubs, site.ways.owners())?;
+                        drop(processor);
                         site.trees.adopt(made.diff_id, &upper)?;
                     }
                     // The store cannot hold it.
@@ -144,10 +146,11 @@ impl Workplace {
                 Ok(made.diff_id)
             }
             Self::Tree(mut kept, before) => {
+                let _processor = site.processors.one();
                 let worked = kept.merged.diff(&before, stubs, table)?;
                 let made = write(site, &worked.changes, chain)?;
                 kept.merged.settle(&worked, &made)?;
-                drop(site.kept.replace(Some(kept)));
+                whole(&site.kept).push(kept);
                 Ok(made.diff_id)
             }
         }
@@ -166,10 +169,10 @@ fn write(site: &Site<'_>, changes: &layer::Changes, chain: &Chain) -> Result<Lay
     Ok(made)
 }
 
-/// The tree that the build has, or a new one, made to hold these layers. Whoever takes it puts it back if it is still sound.
+/// A tree that the build has, or a new one, made to hold these layers. Whoever takes it puts it back if it is still sound.
 fn tree(site: &Site<'_>, layers: &[Held]) -> Result<Workplace, Error> {
     let chain = site.trees.chain(layers)?;
-    let mut kept = if let Some(kept) = site.kept.take() {
+    let mut kept = if let Some(kept) = nearest(site, &chain) {
         kept
     } else {
         let scratch = site.store.scratch()?;
@@ -183,6 +186,13 @@ fn tree(site: &Site<'_>, layers: &[Held]) -> Result<Workplace, Error> {
     kept.merged.fit(&lowers).map_err(|error| no_space(error, site))?;
     let before = kept.merged.before()?;
     Ok(Workplace::Tree(kept, before))
+}
+
+/// Takes the tree that holds the most layers of the chain and no others; else any.
+fn nearest(site: &Site<'_>, chain: &Chain) -> Option<Kept> {
+    let mut all = whole(&site.kept);
+    let best = all.iter().enumerate().max_by_key(|(_, kept)| kept.merged.begins(chain)).map(|(number, _)| number)?;
+    Some(all.swap_remove(best))
 }
 
 fn no_space(error: layer::Error, site: &Site<'_>) -> Error {

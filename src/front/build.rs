@@ -51,6 +51,10 @@ pub struct Request {
     pub allowed: Allowed,
     /// Lines of /etc/hosts.
     pub hosts: Vec<String>,
+    /// So many steps run at once.
+    pub max_steps: usize,
+    /// So many threads hash, compress and extract.
+    pub jobs: usize,
     /// How steps are to be run.
     pub driver: Preset,
     /// How what they change is to be kept.
@@ -195,6 +199,8 @@ fn job(request: &Request, (context, named): (&Context, &Named), text: &Text, ses
         allowed: request.allowed,
         compression: COMPRESSION,
         namespaces,
+        max_steps: request.max_steps,
+        jobs: request.jobs,
         driver: request.driver,
         snapshots: request.snapshots,
     })

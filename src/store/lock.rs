@@ -60,7 +60,12 @@ impl Store {
 
     /// The lock if nobody has it; `None` at once if somebody does.
     pub fn try_lock(&self, name: &str) -> Result<Option<Lock>, Error> {
-        Lock::take_free(self.lock_path("lapstrake store: a lock", name))
+        Lock::take_free(self.lock_path("lapstrake store: a lock", name), Kind::Alone)
+    }
+
+    /// The same, shared with others that share it.
+    pub fn try_lock_shared(&self, name: &str) -> Result<Option<Lock>, Error> {
+        Lock::take_free(self.lock_path("lapstrake store: a lock", name), Kind::Shared)
     }
 
     /// A lock of the store's own, which no name of [`Store::lock`] can be.
@@ -75,11 +80,11 @@ impl Store {
 }
 
 impl Lock {
-    fn take_free(path: PathBuf) -> Result<Option<Self>, Error> {
+    fn take_free(path: PathBuf, kind: Kind) -> Result<Option<Self>, Error> {
         loop {
             let file = open(&path)?;
-            match file.try_lock() {
-                Ok(()) if same(&file, &path) => return Ok(Some(Self { path, kind: Kind::Alone, file })),
+            match kind.try_on(&file) {
+                Ok(()) if same(&file, &path) => return Ok(Some(Self { path, kind, file })),
                 // It lost its name in between: the next try is on the file that has it now.
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => return Ok(None),
@@ -164,11 +169,13 @@ mod tests {
         let (_dir, store) = store();
         let (one, two) = (store.lock_shared("name", &mut || ()).unwrap(), store.lock_shared("name", &mut || ()).unwrap());
         assert!(store.try_lock("name").unwrap().is_none());
+        drop(store.try_lock_shared("name").unwrap().unwrap());
         drop(one);
         assert!(store.try_lock("name").unwrap().is_none());
         drop(two);
         assert_eq!(fs::read_dir(store.root().join("locks")).unwrap().count(), 0);
         let alone = store.try_lock("name").unwrap().unwrap();
+        assert!(store.try_lock_shared("name").unwrap().is_none());
         let (send, receive) = std::sync::mpsc::channel();
         std::thread::scope(|scope| {
             let waiter = scope.spawn(|| store.lock_shared("name", &mut || send.send(()).unwrap()).map(drop));

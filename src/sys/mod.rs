@@ -24,6 +24,6 @@ pub use namespace::{
     child_signals, leave_session_keyring, own_program, raise_loopback, set_hostname, set_mount_attributes, unshare_mounts, unshare_network,
     unshare_user_and_mounts,
 };
-pub use poll::is_ready;
+pub use poll::{is_ready, is_ready_within};
 pub use seccomp::{Filter, Instruction};
 pub use spawn::{Child, Launch, Namespaces, Program, ResourceLimit, Stage, Supervised, as_standard, inherited_fd};

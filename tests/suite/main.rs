@@ -26,6 +26,7 @@ mod editing;
 mod endurance;
 mod environments;
 mod examples;
+mod graph;
 mod hostile;
 mod isolation;
 mod killing;

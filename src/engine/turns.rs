@@ -1,0 +1,109 @@
+//! One at a time for a name: threads of this build by turns, builds of the machine by a lock of the store.
+//!
+//! Whoever waits holds no slot of a step meanwhile, and stops waiting when the build ends. Names are taken in one order, by
+//! whoever takes several: a step, then its caches by name, then a tree. So nobody waits for somebody who waits for it.
+
+use std::{
+    collections::BTreeSet,
+    sync::{Condvar, Mutex, PoisonError},
+    time::Duration,
+};
+
+use super::{Event, Front, permits::Permits, stop::Stop, whole};
+use crate::{
+    error::Error,
+    store::{self, Lock, Store},
+};
+
+/// Who waits for another build looks again after so long.
+const FIRST_PAUSE: Duration = Duration::from_millis(1);
+/// And at most after so long.
+const LONGEST_PAUSE: Duration = Duration::from_millis(50);
+
+/// The names that are taken in this build, and the way to take one.
+pub(super) struct Turns<'a> {
+    store: &'a Store,
+    front: &'a dyn Front,
+    stop: &'a Stop,
+    slots: &'a Permits,
+    busy: Mutex<BTreeSet<String>>,
+    freed: Condvar,
+}
+
+/// Nobody else has the name, in this build or in another one.
+pub(super) struct Alone<'a> {
+    // Let go before the turn is.
+    _lock: Lock,
+    _turn: Turn<'a>,
+}
+
+struct Turn<'a> {
+    of: &'a Turns<'a>,
+    name: String,
+}
+
+impl<'a> Turns<'a> {
+    /// None is taken.
+    pub(super) fn new(store: &'a Store, front: &'a dyn Front, stop: &'a Stop, slots: &'a Permits) -> Self {
+        Self { store, front, stop, slots, busy: Mutex::default(), freed: Condvar::new() }
+    }
+
+    /// Takes a name; `said` is told if another build has it. Called with a slot.
+    pub(super) fn take(&'a self, name: &str, said: impl FnOnce() -> String) -> Result<Alone<'a>, Error> {
+        let turn = self.turn(name)?;
+        let lock = self.wait(|| self.store.try_lock(name), said)?;
+        Ok(Alone { _lock: lock, _turn: turn })
+    }
+
+    /// A lock that is shared with whoever shares it, and kept from who wants it alone.
+    pub(super) fn share(&self, name: &str, said: impl FnOnce() -> String) -> Result<Lock, Error> {
+        self.wait(|| self.store.try_lock_shared(name), said)
+    }
+
+    /// A lock that another step of this build may have as well as another build.
+    pub(super) fn lock(&self, name: &str, said: impl FnOnce() -> String) -> Result<Lock, Error> {
+        self.wait(|| self.store.try_lock(name), said)
+    }
+
+    fn turn(&'a self, name: &str) -> Result<Turn<'a>, Error> {
+        loop {
+            if whole(&self.busy).insert(name.to_owned()) {
+                return Ok(Turn { of: self, name: name.to_owned() });
+            }
+            self.slots.without(|| self.until_free(name))?;
+        }
+    }
+
+    fn until_free(&self, name: &str) -> Result<(), Error> {
+        let mut busy = whole(&self.busy);
+        while busy.contains(name) {
+            self.stop.go_on()?;
+            (busy, _) = self.freed.wait_timeout(busy, LONGEST_PAUSE).unwrap_or_else(PoisonError::into_inner);
+        }
+        Ok(())
+    }
+
+    fn wait(&self, mut attempt: impl FnMut() -> Result<Option<Lock>, store::Error>, said: impl FnOnce() -> String) -> Result<Lock, Error> {
+        if let Some(lock) = attempt()? {
+            return Ok(lock);
+        }
+        self.front.event(Event::Note { text: said() });
+        self.slots.without(|| {
+            let mut pause = FIRST_PAUSE;
+            loop {
+                self.stop.go_on_after(pause)?;
+                if let Some(lock) = attempt()? {
+                    return Ok(lock);
+                }
+                pause = LONGEST_PAUSE.min(pause * 2);
+            }
+        })
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let _was: bool = whole(&self.of.busy).remove(&self.name);
+        self.of.freed.notify_all();
+    }
+}

@@ -1,0 +1,221 @@
+//! Steps that need nothing of each other run at once, and end together.
+
+use std::{fs, time::Duration};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::{
+    harness::{Project, Ran, Way, processes_with, wait_until},
+    killing::{descendants, left},
+};
+
+/// A stage whose step ends well only if it meets those of all the others in a shared cache.
+fn meeting(name: &str, others: &[&str]) -> String {
+    let all: Vec<String> = others.iter().map(|other| format!("test -e /cache/{other}")).collect();
+    format!(
+        "FROM busybox AS {name}\nRUN --mount=type=cache,target=/cache,id=meeting touch /cache/{name}; for i in $(seq 300); do {} && echo met {name} > /{name} && exit 0; sleep 0.1; done; exit 1\n",
+        all.join(" && ")
+    )
+}
+
+/// `names` as stages that meet, and one that has a file of each.
+fn all_meet(names: &[&str]) -> String {
+    let stages = names.iter().map(|name| meeting(name, names)).collect::<Vec<_>>().concat();
+    let copies: Vec<String> = names.iter().map(|name| format!("COPY --from={name} /{name} /{name}\n")).collect();
+    format!("{stages}FROM busybox\n{}", copies.concat())
+}
+
+#[test]
+fn stages_that_need_nothing_of_each_other_run_at_once() {
+    let project = Project::with_busybox();
+    let names = ["a", "b", "c", "d", "e", "f"];
+    project.dockerfile(&all_meet(&names));
+    let image = project.image(&[]);
+    let tree = image.tree();
+    assert!(names.iter().all(|name| tree.contains_key(*name)));
+    assert_eq!(image.layers.len(), 7);
+    let again = project.build(&[]).good();
+    assert_eq!(again.stderr.matches("CACHED").count(), 12, "{}", again.stderr);
+}
+
+#[test]
+fn stages_run_at_once_however_changes_are_kept() {
+    for snapshots in ["overlay", "copy"] {
+        let project = Project::with_busybox();
+        project.dockerfile(&all_meet(&["a", "b", "c"]).replace("/cache,id=meeting", &format!("/cache,id={snapshots}")));
+        let image = project.image(&["--snapshots", snapshots]);
+        assert_eq!(image.paths(2), ["a"], "{snapshots}");
+        assert_eq!(image.paths(0), ["c"], "{snapshots}");
+    }
+}
+
+#[test]
+fn with_max_steps_1_one_step_is_done_after_the_other() {
+    let project = Project::with_busybox();
+    let stage = |name: &str| {
+        format!(
+            "FROM busybox AS {name}\nRUN --mount=type=cache,target=/cache,id=turns mkdir /cache/busy && sleep 0.3 && rmdir /cache/busy && touch /{name}\n"
+        )
+    };
+    let dockerfile = ["a", "b", "c", "d"].map(stage).concat()
+        + "FROM scratch\nCOPY --from=a /a /\nCOPY --from=b /b /\nCOPY --from=c /c /\nCOPY --from=d /d /\n";
+    project.dockerfile(&dockerfile);
+    let _in_turn = project.build(&["--max-steps", "1"]).good();
+    // Two at once do meet: one of them finds the directory there.
+    project.dockerfile(&all_meet(&["a", "b"]).replace("seq 300", "seq 10"));
+    let _never = project.build(&["--max-steps", "1"]).ends_with(3);
+    let _met = project.build(&["--max-steps", "2", "--jobs", "1"]).good();
+    for flag in ["--max-steps", "--jobs"] {
+        let _none = project.build(&[flag, "0"]).ends_with(2);
+    }
+}
+
+#[test]
+fn equal_steps_of_two_stages_are_done_once() {
+    for args in [&["--no-cache"][..], &[], &["--max-steps", "1", "--no-cache"]] {
+        let project = Project::with_busybox();
+        let stage = |name: &str| format!("FROM busybox AS {name}\nRUN cat /proc/sys/kernel/random/uuid > /id && sleep 0.5\n");
+        let stages = ["a", "b", "c"].map(stage).concat();
+        project.dockerfile(&format!(
+            "{stages}FROM busybox\nCOPY --from=a /id /a\nCOPY --from=b /id /b\nCOPY --from=c /id /c\nRUN cmp /a /b && cmp /b /c\n"
+        ));
+        let ran = project.build(args).good();
+        assert_eq!(ran.stderr.lines().filter(|line| line.ends_with(" CACHED")).count(), 2, "{}", ran.stderr);
+        assert!(!ran.stderr.contains("another build"), "{}", ran.stderr);
+    }
+}
+
+/// Seconds that nothing else on the machine sleeps for.
+fn seconds(test: u32) -> u32 {
+    500_000_000 + test * 10_000_000 + std::process::id()
+}
+
+fn sleeping(seconds: u32) -> usize {
+    processes_with(&format!("sleep\0{seconds}\0")).len()
+}
+
+/// Four stages that sleep, each in two processes, and what must be done for the fourth one to begin to.
+fn sleepers(seconds: u32, fourth: &str) -> String {
+    let stage = |name: &str| format!("FROM busybox AS {name}\nRUN echo {name}; (sleep {seconds} &) ; sleep {seconds}\n");
+    let stages = ["a", "b", "c"].map(stage).concat();
+    let copies = ["a", "b", "c", "d"].map(|name| format!("COPY --from={name} / /{name}\n")).concat();
+    format!("{stages}FROM busybox AS d\nRUN {fourth}\nFROM scratch\n{copies}")
+}
+
+fn assert_nothing_is_left(project: &Project, seconds: u32) {
+    wait_until(10, "all of the steps to be dead", || (sleeping(seconds) == 0).then_some(()));
+    wait_until(10, "mounts to be gone", || left(project).is_empty().then_some(()));
+    project.dockerfile("FROM busybox\nRUN true\n");
+    let _next = project.build(&[]).good();
+    assert_eq!(fs::read_dir(project.store().join("tmp")).unwrap().count(), 0, "temporary files are left");
+    assert_eq!(fs::read_dir(project.store().join("locks")).unwrap().count(), 0, "locks are left");
+}
+
+#[test]
+fn a_step_that_fails_ends_the_others_and_is_the_one_that_is_shown() {
+    let project = Project::with_busybox();
+    let seconds = seconds(1);
+    let fails = "--mount=type=cache,target=/cache,id=fails until test -e /cache/now; do sleep 0.1; done; echo my last words; exit 7";
+    project.dockerfile(&sleepers(seconds, fails));
+    let build = project.start_build(&[]);
+    wait_until(30, "the three others to run", || (sleeping(seconds) == 6).then_some(()));
+    let cache = walk(project.store().join("mounts"));
+    fs::write(cache.join("now"), "").unwrap();
+    let ran = Ran::of_child("build".to_owned(), build).ends_with(3);
+    let ran = ran.says(&["my last words", "did not complete successfully: exit code: 7", "--> Dockerfile:8:1"]);
+    assert_eq!(ran.stderr.matches("error: ").count(), 1, "{}", ran.stderr);
+    assert_eq!(ran.stderr.matches(" ERROR after ").count(), 1, "{}", ran.stderr);
+    assert_eq!(ran.stderr.matches(" CANCELED after ").count(), 3, "{}", ran.stderr);
+    assert!(ran.stderr.find(" ERROR after ") < ran.stderr.find(" CANCELED after "), "{}", ran.stderr);
+    assert_nothing_is_left(&project, seconds);
+}
+
+/// The only directory two levels below.
+fn walk(dir: std::path::PathBuf) -> std::path::PathBuf {
+    let only = |dir: std::path::PathBuf| fs::read_dir(dir).unwrap().next().unwrap().unwrap().path();
+    only(only(dir))
+}
+
+#[test]
+fn ctrl_c_ends_all_that_run() {
+    let project = Project::with_busybox();
+    let seconds = seconds(2);
+    project.dockerfile(&sleepers(seconds, &format!("sleep {seconds}")));
+    let build = project.start_build(&["-o", "type=oci,dest=image.tar"]);
+    wait_until(30, "all four to run", || (sleeping(seconds) == 7).then_some(()));
+    kill_process(Pid::from_child(&build), Signal::INT).unwrap();
+    let ran = Ran::of_child("build".to_owned(), build).ends_with(130);
+    assert!(!ran.stderr.contains(" ERROR after "), "nobody is to blame: {}", ran.stderr);
+    assert!(!project.path("image.tar").exists());
+    assert_nothing_is_left(&project, seconds);
+}
+
+#[test]
+fn a_build_that_is_killed_leaves_none_of_its_steps() {
+    for (victim, number) in [("build", 3), ("engine-process", 4)] {
+        let project = Project::with_busybox();
+        let seconds = seconds(number);
+        project.dockerfile(&sleepers(seconds, &format!("sleep {seconds}")));
+        let mut build = project.start_build(&[]);
+        wait_until(30, "all four to run", || (sleeping(seconds) == 7).then_some(()));
+        let all = descendants(&build);
+        let engine = all.iter().find(|(_, line)| line.contains(victim)).map(|(pid, _)| i32::try_from(*pid).unwrap());
+        let pid = if victim == "build" { Pid::from_child(&build) } else { Pid::from_raw(engine.unwrap()).unwrap() };
+        kill_process(pid, Signal::KILL).unwrap();
+        let status = wait_until(15, "the build to end", || build.try_wait().unwrap());
+        assert_ne!(status.code(), Some(0));
+        assert_nothing_is_left(&project, seconds);
+    }
+}
+
+#[test]
+fn who_waits_for_another_builds_step_can_be_interrupted_and_keeps_no_other_step_waiting() {
+    let project = Project::with_busybox();
+    let seconds = seconds(5);
+    let shared = format!("FROM busybox AS shared\nRUN sleep {seconds}\n");
+    project.dockerfile(&format!("{shared}FROM scratch\nCOPY --from=shared / /\n"));
+    let mut first = project.start_build(&[]);
+    wait_until(30, "the first build's step to run", || (sleeping(seconds) == 1).then_some(()));
+    let own = format!("FROM busybox AS own\nRUN sleep 1{seconds}\n");
+    let _file = project.file("second.Dockerfile", format!("{shared}{own}FROM scratch\nCOPY --from=shared / /\nCOPY --from=own / /\n"));
+    // One slot, and the step that waits for the other build comes first.
+    let second = project.start_build(&["-f", "ctx/second.Dockerfile", "--max-steps", "2"]);
+    let third = project.start_build(&["-f", "ctx/second.Dockerfile", "--max-steps", "1"]);
+    wait_until(30, "the second build's own step to run", || (processes_with(&format!("sleep\x001{seconds}\0")).len() == 1).then_some(()));
+    std::thread::sleep(Duration::from_millis(300));
+    for build in [second, third] {
+        kill_process(Pid::from_child(&build), Signal::INT).unwrap();
+        let _ended = Ran::of_child("build".to_owned(), build).ends_with(130).says(&["waiting for another build that does `RUN sleep"]);
+    }
+    assert_eq!(sleeping(seconds), 1, "the first build goes on");
+    kill_process(Pid::from_child(&first), Signal::INT).unwrap();
+    let _status = first.wait().unwrap();
+    assert_nothing_is_left(&project, seconds);
+}
+
+#[test]
+fn a_stage_that_nobody_needs_is_not_built_and_a_copy_waits_for_its_stage_alone() {
+    let project = Project::with_busybox();
+    // `slow` ends when a step after the copy of `fast` has begun: it would never, if the copy waited for both.
+    let wait = "for i in $(seq 300); do test -e /cache/copied && exit 0; sleep 0.1; done; exit 1";
+    project.dockerfile(&format!(
+        "FROM busybox AS unneeded\nRUN exit 9\nFROM busybox AS slow\nRUN --mount=type=cache,target=/cache,id=alone {wait}\nFROM busybox AS fast\nRUN echo fast > /fast\nFROM busybox\nCOPY --from=fast /fast /fast\nRUN --mount=type=cache,target=/cache,id=alone touch /cache/copied\nCOPY --from=slow /etc/passwd /slow\n"
+    ));
+    let ran = project.build(&[]).good();
+    assert!(!ran.stderr.contains("exit 9"), "{}", ran.stderr);
+}
+
+#[test]
+fn in_a_chroot_steps_are_done_in_turn() {
+    if !crate::harness::need_root() || crate::harness::need("python3").is_none() {
+        return;
+    }
+    let project = Way::Chroot.project();
+    let stage = |name: &str| {
+        format!(
+            "FROM busybox AS {name}\nRUN --mount=type=cache,target=/cache mkdir /cache/busy && (sleep 0.7; touch /cache/late) & sleep 0.3; rmdir /cache/busy; touch /{name}\n"
+        )
+    };
+    project.dockerfile(&format!("{}FROM scratch\nCOPY --from=a /a /\nCOPY --from=b /b /\n", ["a", "b"].map(stage).concat()));
+    let _built = Way::Chroot.build(&project, &[]).good();
+}
