@@ -9,6 +9,7 @@ use super::{
 use crate::{
     oci::DiffId,
     store::{self, Store},
+    tree::Moments,
 };
 
 /// How many records of an instruction are remembered: a few branches that take turns.
@@ -21,6 +22,8 @@ pub struct Outcome {
     pub diff_id: DiffId,
     /// When it was made, RFC 3339: history lines of a cached build are those of the first.
     pub created: String,
+    /// The times that files of the layer have because of when they were made, or fetched.
+    pub moments: Moments,
 }
 
 /// The form of `cache/<key>`.

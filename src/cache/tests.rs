@@ -6,6 +6,7 @@ use super::*;
 use crate::{
     oci::{DiffId, Digest},
     store::Store,
+    tree::Moments,
 };
 
 fn store() -> (tempfile::TempDir, Store) {
@@ -15,7 +16,7 @@ fn store() -> (tempfile::TempDir, Store) {
 }
 
 fn outcome(name: &str) -> Outcome {
-    Outcome { diff_id: DiffId(Digest::of(name.as_bytes())), created: "2024-01-01T00:00:00Z".into() }
+    Outcome { diff_id: DiffId(Digest::of(name.as_bytes())), created: "2024-01-01T00:00:00Z".into(), moments: Moments::between(5, 7) }
 }
 
 fn run(base: &str, sha: &str) -> Fields {

@@ -150,7 +150,7 @@ pub(super) struct Build {
     /// Another context: NAME=DIR, NAME=oci-layout://PATH[:TAG], NAME=docker-image://REF, NAME=URL
     #[arg(long = "build-context", value_name = "NAME=VALUE")]
     pub(super) build_contexts: Vec<String>,
-    /// The time that the image and its history have: seconds since 1970, or `context` for that of its commit or archive
+    /// The time of the image, its history and the files that the build makes: seconds since 1970, or `context` for that of its commit or archive
     #[arg(long, value_name = "N|context")]
     pub(super) source_date_epoch: Option<String>,
     /// A secret for RUN --mount=type=secret: id=ID[,src=PATH|,env=VAR]

@@ -23,6 +23,7 @@ struct Fields {
     level: Option<i32>,
     force: bool,
     oci_types: Option<bool>,
+    rewrite: Option<bool>,
 }
 
 /// Reads one value of `--output`.
@@ -39,8 +40,14 @@ pub(super) fn parse(text: &str) -> Result<Vec<Sink>, Error> {
         (Some(oci), _) => !oci,
         (None, _) => false,
     };
-    let sink =
-        Sink { kind, names: fields.names.clone(), compression: compression(&fields)?, force_compression: fields.force, docker_types };
+    let sink = Sink {
+        kind,
+        names: fields.names.clone(),
+        compression: compression(&fields)?,
+        force_compression: fields.force,
+        docker_types,
+        rewrite_timestamp: fields.rewrite,
+    };
     let mut sinks = vec![sink.clone()];
     if fields.push == Some(true) && sink.kind != SinkKind::Registry {
         sinks.push(Sink { kind: SinkKind::Registry, ..sink });
@@ -71,6 +78,7 @@ fn read(text: &str) -> Result<Fields, Error> {
                 fields.level = Some(value.parse().map_err(|_not_a_number| usage(format!("`{value}` is not a compression level")))?);
             }
             "force-compression" => fields.force = boolean(&key, value)?,
+            "rewrite-timestamp" => fields.rewrite = Some(boolean(&key, value)?),
             "oci-mediatypes" => fields.oci_types = Some(boolean(&key, value)?),
             other => return Err(usage(format!("lapstrake cannot honour `{other}` in --output"))),
         }
@@ -87,7 +95,7 @@ fn boolean(key: &str, value: &str) -> Result<bool, Error> {
 }
 
 /// What may be said about the bytes of an image.
-const BYTES: [&str; 4] = ["compression", "compression-level", "force-compression", "oci-mediatypes"];
+const BYTES: [&str; 5] = ["compression", "compression-level", "force-compression", "oci-mediatypes", "rewrite-timestamp"];
 
 /// The keys that mean something for a type, besides [`BYTES`] and `type`; `None`: there is no such type.
 fn keys_of(kind: &str) -> Option<(&'static [&'static str], bool)> {
@@ -180,7 +188,8 @@ mod tests {
     fn what_cannot_be_honoured_is_an_error_that_names_it() {
         for (text, word) in [
             ("type=oci", "dest=PATH"),
-            ("type=oci,dest=a,rewrite-timestamp=true", "rewrite-timestamp"),
+            ("type=oci,dest=a,rewrite-timestamp=soon", "rewrite-timestamp"),
+            ("type=oci,dest=a,unpack=true", "unpack"),
             ("type=floppy,dest=a", "floppy"),
             ("dest=a", "type="),
             ("type=oci,dest=a,tar=maybe", "maybe"),
@@ -217,7 +226,7 @@ mod tests {
             "type=oci,dest=a,tar=true,name=n,push=true,compression=zstd,compression-level=3,force-compression=true,oci-mediatypes=true",
             "type=docker,dest=a,tar=true,name=n",
             "type=image,name=n,push=true,oci-mediatypes=false",
-            "type=registry,name=n,push=true,compression=gzip",
+            "type=registry,name=n,push=true,compression=gzip,rewrite-timestamp=true",
             "type=tar,dest=-",
             "type=cacheonly",
         ] {

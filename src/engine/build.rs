@@ -32,6 +32,7 @@ use crate::{
     plan::{Action, Plan, Stage, StageId, Start, Step},
     sandbox::{cgroup::Groups, driver::Isolation},
     store::Store,
+    tree::Moments,
 };
 
 /// What the steps of one build share.
@@ -76,8 +77,17 @@ pub(super) struct At<'a> {
     pub(super) project: &'a str,
 }
 
+/// What a build made.
+#[derive(Debug)]
+pub struct Made {
+    /// The image.
+    pub image: Image,
+    /// For each of its layers, base first, which of its times are not those of what it was made of.
+    pub moments: Vec<Moments>,
+}
+
 /// Builds the plan's target. The result has one entry for each platform: one, for now.
-pub fn build(job: &Job, store: &Store, place: &Place, front: &dyn Front) -> Result<Vec<(Platform, Image)>, Error> {
+pub fn build(job: &Job, store: &Store, place: &Place, front: &dyn Front) -> Result<Vec<(Platform, Made)>, Error> {
     let plan = &job.plan;
     let graph = Graph::of(plan);
     let ways = Ways::find(place, job.snapshots, store)?;
@@ -117,8 +127,7 @@ pub fn build(job: &Job, store: &Store, place: &Place, front: &dyn Front) -> Resu
     // Before its bytes would be written back.
     drop(std::mem::take(&mut *whole(&site.kept)));
     store.sync()?;
-    let image = finish(&site, plan)?;
-    Ok(vec![(plan.platform.clone(), image)])
+    Ok(vec![(plan.platform.clone(), finish(&site, plan)?)])
 }
 
 /// Where the steps get control groups, if a limit asks for them. Found out before the first step, so that no work is lost.
@@ -166,7 +175,7 @@ pub(super) fn end(site: &Site<'_>, plan: &Plan, stage: StageId) -> Option<Snapsh
     if plan.stages.get(stage.0)?.steps.is_empty() { start(site, plan, stage) } else { whole(&site.stages).get(stage.0).cloned() }
 }
 
-fn finish(site: &Site<'_>, plan: &Plan) -> Result<Image, Error> {
+fn finish(site: &Site<'_>, plan: &Plan) -> Result<Made, Error> {
     let mut state = end(site, plan, plan.target).unwrap_or_default();
     if let Some(epoch) = epoch(plan)? {
         for item in &mut state.items {
@@ -175,7 +184,8 @@ fn finish(site: &Site<'_>, plan: &Plan) -> Result<Image, Error> {
     }
     let config = plan.stages.get(plan.target.0).map(|stage| stage.config.clone()).unwrap_or_default();
     let base = state.base.as_ref().map(|base| BaseParts { config: &base.config, layers: &base.layers });
-    image::assemble(site.store, base, config, &state.items, &plan.platform).map_err(Error::from)
+    let image = image::assemble(site.store, base, config, &state.items, &plan.platform)?;
+    Ok(Made { image, moments: state.layers.into_iter().map(|held| held.moments).collect() })
 }
 
 /// The time that `SOURCE_DATE_EPOCH` gives the image and the lines of its history; the layers stay as they were made.
@@ -236,7 +246,7 @@ impl Site<'_> {
                 Error::new(Kind::Environment, format!("the layer {} went missing from the store during the build", outcome.diff_id));
             return Err(error.help("build again; its step will be done anew"));
         };
-        Ok((before.with_layer(&at.step.history, outcome.diff_id, blob, outcome.created), how))
+        Ok((before.with_layer(&at.step.history, outcome, blob), how))
     }
 
     /// The outcome of a recipe that was done in this build, or is recorded and has its layer still.
@@ -252,12 +262,12 @@ impl Site<'_> {
     }
 
     /// Looks a recipe up, and makes its layer if it must. The key comes before the work; a step is done by one thread of one
-    /// build at a time.
+    /// build at a time. `make` also says which times what it took had by chance.
     pub(super) fn cached_or_made(
         &self,
         at: At<'_>,
         recipe: &Recipe,
-        make: impl FnOnce() -> Result<DiffId, Error>,
+        make: impl FnOnce() -> Result<(DiffId, Moments), Error>,
     ) -> Result<(Outcome, How), Error> {
         let key = recipe.fields.key();
         if let Some(outcome) = self.known(at, &key)? {
@@ -270,9 +280,10 @@ impl Site<'_> {
         }
         let reasons = cache::explain(self.store, &recipe.fields, &recipe.instruction, &recipe.paths)?;
         self.front.event(Event::Missed { step: at.number, reasons: once(reasons) });
-        let created = timestamp();
-        let diff_id = make()?;
-        let outcome = Outcome { diff_id, created };
+        let (created, began) = (timestamp(), seconds());
+        let (diff_id, taken) = make()?;
+        // The clock of a file system is a little behind, and may know even seconds only.
+        let outcome = Outcome { diff_id, created, moments: Moments::between(began - 2, seconds()).and(&taken) };
         cache::record(self.store, &recipe.fields, &recipe.instruction, &recipe.paths, &outcome)?;
         drop(whole(&self.made).insert(key, outcome.clone()));
         Ok((outcome, How::Done))
@@ -288,6 +299,11 @@ impl Site<'_> {
 fn once(reasons: Vec<String>) -> Vec<String> {
     let mut seen = BTreeSet::new();
     reasons.into_iter().filter(|reason| seen.insert(reason.clone())).collect()
+}
+
+/// Now, in whole seconds: the time of what no source gives one.
+pub(super) fn seconds() -> i64 {
+    crate::sys::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(0))
 }
 
 /// Now, as RFC 3339 with nanoseconds, UTC.

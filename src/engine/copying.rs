@@ -4,7 +4,7 @@ use std::{cell::Cell, os::fd::OwnedFd, sync::Arc};
 
 use super::{
     How,
-    build::{At, Site, end},
+    build::{At, Site, end, seconds},
     contexts::Opening,
     fault,
     key::Recipe,
@@ -19,7 +19,7 @@ use crate::{
     oci::DiffId,
     plan::{Chmod, Copy, CopySource, Origin},
     rootfs::{self, CopySpec, Draft, ModeChange, Placement, Selection, Source, Spool, Tree, account::Accounts},
-    tree::{Chain, TreePath},
+    tree::{Chain, Moments, TreePath},
 };
 
 /// How often a step is begun again because a file changed between its key and its copy.
@@ -36,7 +36,7 @@ pub(super) fn workdir(site: &Site<'_>, at: At<'_>, before: &Snapshot, path: &str
         let path = TreePath::clean(path.as_bytes()).map_err(|error| Error::new(Kind::Request, error.to_string()))?;
         let made = draft.make_dir(&path, owner, seconds());
         drop(made.map_err(|error| fault::at(error, at.step, "", "this directory cannot be made"))?);
-        write(site, draft, &chain).map_err(Error::from)
+        Ok((write(site, draft, &chain)?, Moments::default()))
     })
 }
 
@@ -171,7 +171,14 @@ fn tree(site: &Site<'_>, layers: &[Held], name: &str, purpose: Use) -> Result<Op
     Ok(Opened::Tree(Tree::extracted(chain, dirs, name)))
 }
 
-fn make(site: &Site<'_>, at: At<'_>, before: &Snapshot, copy: &Copy, selection: &Selection, changed: &Cell<bool>) -> Result<DiffId, Error> {
+fn make(
+    site: &Site<'_>,
+    at: At<'_>,
+    before: &Snapshot,
+    copy: &Copy,
+    selection: &Selection,
+    changed: &Cell<bool>,
+) -> Result<(DiffId, Moments), Error> {
     site.stop.go_on()?;
     let chain = site.trees.chain(&before.layers)?;
     let owner = copy.chown.as_deref().map(|text| Accounts::of(&chain).owner(text)).transpose();
@@ -198,10 +205,21 @@ fn make(site: &Site<'_>, at: At<'_>, before: &Snapshot, copy: &Copy, selection: 
         changed.set(is_change(&error));
         fault::at(error, at.step, "dest", "copied to here")
     })?;
-    write(site, draft, &chain).map_err(|error| {
+    let made = write(site, draft, &chain).map_err(|error| {
         changed.set(matches!(error, layer::Error::Changed { .. }));
         fault::at(error, at.step, "", "asked for here")
-    })
+    })?;
+    Ok((made, taken_at(site, &copy.from, selection)))
+}
+
+/// The times of what was taken that say nothing of what it is: when somebody checked a context out, downloaded a file, or ran
+/// the steps of another stage. An archive's members and an image's files have theirs wherever they are.
+pub(super) fn taken_at(site: &Site<'_>, from: &Origin, selection: &Selection) -> Moments {
+    match from {
+        Origin::Stage(id) => end(site, &site.job.plan, *id).unwrap_or_default().moments(),
+        Origin::Image(_) | Origin::Scratch => Moments::default(),
+        Origin::Context | Origin::Named(_) => selection.times().collect(),
+    }
 }
 
 /// The chain with the selection laid over it.
@@ -232,9 +250,4 @@ fn write(site: &Site<'_>, draft: Draft, chain: &Chain) -> Result<DiffId, layer::
     let made = layer::write(site.store, &draft.finish(), chain, site.compression())?;
     site.trees.learn(made.diff_id, Arc::clone(&made.index));
     Ok(made.diff_id)
-}
-
-/// Now, in whole seconds: the time of what no source gives one.
-fn seconds() -> i64 {
-    crate::sys::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(0))
 }

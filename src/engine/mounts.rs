@@ -28,7 +28,7 @@ use crate::{
         driver::{Isolation, Snapshots},
     },
     store::Lock,
-    tree::{Chain, MARK, Owner, TreePath},
+    tree::{Chain, MARK, Moments, Owner, TreePath},
 };
 
 /// A mount with the files that it shows; their digest is in the step's key.
@@ -48,6 +48,8 @@ pub(super) struct Prepared {
     pub(super) held: Held,
     /// Where owners are marks: whose what is mounted is.
     pub(super) mounted: Vec<(TreePath, Owner)>,
+    /// Times of what is mounted that say nothing of what it is.
+    pub(super) moments: Moments,
 }
 
 /// What a step needs besides while it runs.
@@ -127,6 +129,7 @@ fn bind(site: &Site<'_>, each: &Selected, scratch: &Path, target: &TreePath, pre
         }
     };
     let own = scratch.join(format!("mount-{}", each.number));
+    prepared.moments = layers.iter().fold(std::mem::take(&mut prepared.moments), |all, held| all.and(&held.moments));
     let root = crate::sys::dir::make_root(&own)?;
     match site.ways.needed()?.snapshots {
         Snapshots::Overlay => {
@@ -207,21 +210,21 @@ const INSIDE: &str = "source";
 fn materialise(site: &Site<'_>, selection: &Selection) -> Result<snapshot::Held, Error> {
     let fields = Fields::new().field("kind", "mounted files").field("files", selection.digest());
     let known = cache::look_up(site.store, &fields.key())?.filter(|known| site.store.any_layer_blob(&known.diff_id).is_some());
-    let diff_id = if let Some(known) = known {
-        known.diff_id
+    let Outcome { diff_id, moments, .. } = if let Some(known) = known {
+        known
     } else {
         let mut draft = Draft::new(Chain::default());
         draft.apply(selection, &Placement::exactly(&inside()?))?;
         let made = layer::write(site.store, &draft.finish(), &Chain::default(), site.compression())?;
         site.trees.learn(made.diff_id, Arc::clone(&made.index));
-        let outcome = Outcome { diff_id: made.diff_id, created: String::new() };
+        let outcome = Outcome { diff_id: made.diff_id, created: String::new(), moments: selection.times().collect() };
         cache::record(site.store, &fields, "mounted files", &[], &outcome)?;
-        made.diff_id
+        outcome
     };
     let Some(blob) = site.store.any_layer_blob(&diff_id) else {
         return Err(Error::new(Kind::Environment, "a layer that was just written is not in the store"));
     };
-    Ok(snapshot::Held { diff_id, blob, image: None })
+    Ok(snapshot::Held { diff_id, blob, image: None, moments })
 }
 
 /// The name of a mount's cache. What it began with, mode and owner included, tells it from others of the same id, as in

@@ -13,7 +13,7 @@ use super::{
     Event, Fetched, Front, Job, build,
     driver::Place,
     whole,
-    wire::{self, FromEngine, FromFront},
+    wire::{self, BuiltImage, FromEngine, FromFront},
 };
 use crate::{
     error::{Error, Kind},
@@ -113,7 +113,11 @@ pub fn serve(socket: UnixStream, lifeline: OwnedFd, handoff: OwnedFd, place: &Pl
     let Some(job) = job else { return Err(gone()) };
     let built = Store::open(&job.store).map_err(Error::from).and_then(|store| build::build(&job, &store, place, &remote));
     remote.tell(&match built {
-        Ok(images) => FromEngine::Built(images.into_iter().map(|(platform, image)| (platform, image.manifest)).collect()),
+        Ok(images) => {
+            let built =
+                images.into_iter().map(|(platform, made)| BuiltImage { platform, manifest: made.image.manifest, moments: made.moments });
+            FromEngine::Built(built.collect())
+        }
         Err(error) => FromEngine::Failed(error),
     });
     Ok(())

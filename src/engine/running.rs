@@ -28,7 +28,7 @@ use crate::{
         self, Driver, Finished, Foreign, Limited, MountSource, Network, Root, Spec, Status,
         driver::{Ids, Isolation},
     },
-    tree::TreePath,
+    tree::{Moments, TreePath},
 };
 
 /// Runs the step unless its result is known.
@@ -60,14 +60,14 @@ fn refuse(site: &Site<'_>, at: At<'_>, run: &Run) -> Result<(), Error> {
     Err(fault::refused(at.step, "", headline, help))
 }
 
-fn make(site: &Site<'_>, at: At<'_>, before: &Snapshot, run: &Run, selected: &[mounts::Selected]) -> Result<DiffId, Error> {
+fn make(site: &Site<'_>, at: At<'_>, before: &Snapshot, run: &Run, selected: &[mounts::Selected]) -> Result<(DiffId, Moments), Error> {
     let driver = site.ways.needed().map_err(|error| fault::at(error, at.step, "", "needed for this step"))?;
     refuse_here(site, at, run, driver)?;
     let chain = site.trees.chain(&before.layers)?;
     let account = Account::of(&chain, &run.user).map_err(|error| fault::at(error, at.step, "user", "this step runs as that user"))?;
     let scratch = site.store.scratch()?;
     let place = Workplace::make(site, &before.layers, &scratch, driver.snapshots)?;
-    let Prepared { mounts, env, held, mounted } = mounts::prepare(site, at, selected, scratch.path())?;
+    let Prepared { mounts, env, held, mounted, moments } = mounts::prepare(site, at, selected, scratch.path())?;
     site.stop.go_on()?;
     let foreign = Foreign { rooted: layer::unmarked(&chain, site.ways.owners()), mounted };
     let spec = Spec { foreign, ..spec(site, run, driver, place.root(&scratch)?, &account, mounts, env)? };
@@ -78,7 +78,7 @@ fn make(site: &Site<'_>, at: At<'_>, before: &Snapshot, run: &Run, selected: &[m
         site.front.event(Event::Note { text: sandbox::probe::OUTER_PROC.to_owned() });
     }
     verdict(site, at, &finished, &place)?;
-    place.keep(site, &chain, &finished)
+    Ok((place.keep(site, &chain, &finished)?, moments))
 }
 
 /// What a step cannot have where it is run like this.

@@ -1,9 +1,11 @@
 //! A stage as it stands after some of its steps.
 
 use crate::{
+    cache::Outcome,
     image::Item,
     oci::{Descriptor, DiffId},
     plan::BaseImage,
+    tree::Moments,
 };
 
 /// One layer of a stage.
@@ -15,6 +17,8 @@ pub(super) struct Held {
     pub(super) blob: Descriptor,
     /// The image that has it, if it is a base's.
     pub(super) image: Option<String>,
+    /// Times in it that are not those of what it was made of. A base's are all its own.
+    pub(super) moments: Moments,
 }
 
 /// The layers of a stage so far, and the history since its base.
@@ -37,7 +41,12 @@ impl Snapshot {
             .diff_ids
             .iter()
             .zip(&image.layers)
-            .map(|(diff_id, blob)| Held { diff_id: *diff_id, blob: blob.clone(), image: Some(image.name.clone()) })
+            .map(|(diff_id, blob)| Held {
+                diff_id: *diff_id,
+                blob: blob.clone(),
+                image: Some(image.name.clone()),
+                moments: Moments::default(),
+            })
             .collect();
         Self { base: Some(image.clone()), layers, items: Vec::new() }
     }
@@ -51,6 +60,11 @@ impl Snapshot {
         hash.finalize().to_hex().to_string()
     }
 
+    /// Times in its layers that are not those of what they were made of.
+    pub(super) fn moments(&self) -> Moments {
+        self.layers.iter().fold(Moments::default(), |all, held| all.and(&held.moments))
+    }
+
     /// With one more history line and no layer.
     #[must_use]
     pub(super) fn with_line(mut self, created_by: &str) -> Self {
@@ -60,9 +74,10 @@ impl Snapshot {
 
     /// With one more layer.
     #[must_use]
-    pub(super) fn with_layer(mut self, created_by: &str, diff_id: DiffId, blob: Descriptor, created: String) -> Self {
+    pub(super) fn with_layer(mut self, created_by: &str, outcome: Outcome, blob: Descriptor) -> Self {
+        let Outcome { diff_id, created, moments } = outcome;
         self.items.push(Item { layer: Some((diff_id, blob.clone(), created)), ..Item::new(created_by) });
-        self.layers.push(Held { diff_id, blob, image: None });
+        self.layers.push(Held { diff_id, blob, image: None, moments });
         self
     }
 }

@@ -28,7 +28,19 @@ use crate::{
     error::Error,
     oci::{Descriptor, Platform},
     plan::CopySource,
+    tree::Moments,
 };
+
+/// An image that was built.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct BuiltImage {
+    /// What it runs on.
+    pub platform: Platform,
+    /// Its manifest, which is in the store.
+    pub manifest: Descriptor,
+    /// For each of its layers, base first, which of its times are not those of what it was made of.
+    pub moments: Vec<Moments>,
+}
 
 /// From the engine.
 #[derive(Debug, Serialize, Deserialize)]
@@ -54,8 +66,8 @@ pub enum FromEngine {
         /// Its id.
         id: String,
     },
-    /// The images: their manifests are in the store.
-    Built(Vec<(Platform, Descriptor)>),
+    /// The images.
+    Built(Vec<BuiltImage>),
     /// There is no image.
     Failed(Error),
 }

@@ -17,17 +17,19 @@ use super::{
 };
 use crate::{
     dockerfile,
-    engine::{Allowed, Event, Job},
+    engine::{Allowed, Event, Job, wire::BuiltImage},
     error::{Error, Kind},
     image::{self, Image},
     layer::Compression,
     oci::{Digest, Platform, Reference},
+    output::{self, Moment},
     plan::{self, Action, CopySource, Origin, Plan, Start},
     sandbox::{
         Limits,
         driver::{Preset, SnapshotWish},
     },
     store::Store,
+    tree::Moments,
 };
 
 /// A build as the user wants it.
@@ -156,24 +158,63 @@ impl Work<'_> {
         let Request { secrets, agents, .. } = self.request;
         let answers = Answers { store, registries, remotes, secrets, agents, cancel, sources: Sources::default() };
         let mut images = Vec::new();
-        for (platform, manifest) in engine_process::run(&self.job, &answers, cancel, event)? {
+        let mut places = Vec::new();
+        for BuiltImage { platform, manifest, moments } in engine_process::run(&self.job, &answers, cancel, event)? {
             let read = image::read(store, &manifest, &platform)?;
             let base_layers = read.layers.iter().take_while(|layer| self.sources.contains_key(&layer.digest)).count();
-            images.push((platform, Image { base_layers, ..read }));
+            let made = Image { base_layers, ..read };
+            let delivered = self.dated(&made, &moments).and_then(|dated| {
+                let forms = Forms { made: &made, dated: dated.as_ref(), epoch: self.job.plan.epoch };
+                deliver(self.request, self.session, &self.sources, forms, event, stdout).map(|places| (places, forms.chief().clone()))
+            });
+            let (more, image) = delivered.inspect_err(|error| {
+                if error.spoiled {
+                    remove_damaged(store, &made);
+                }
+            })?;
+            places.extend(more);
+            images.push((platform, image));
         }
-        let delivered = deliver(self.request, self.session, &self.sources, &images, event, stdout);
-        let places = delivered.inspect_err(|error| {
-            if error.spoiled {
-                remove_damaged(store, &images);
-            }
-        })?;
+        if places.is_empty() {
+            places.push("the local store, without a name".to_owned());
+        }
         Ok(Built { images, places })
+    }
+
+    /// The image with the times that a `SOURCE_DATE_EPOCH` gives its layers, unless nobody wants it.
+    fn dated(&self, made: &Image, moments: &[Moments]) -> Result<Option<Image>, Error> {
+        let outputs = &self.request.outputs;
+        let (Some(epoch), false) = (self.job.plan.epoch, !outputs.is_empty() && outputs.iter().all(Sink::keeps_times)) else {
+            return Ok(None);
+        };
+        let to = Moment { epoch, moments, compression: self.job.compression };
+        Ok(Some(output::redate(self.session.store, made, &to)?))
+    }
+}
+
+/// An image as its steps made it, and as it is when all that they made has the time of an epoch.
+#[derive(Clone, Copy)]
+struct Forms<'a> {
+    made: &'a Image,
+    dated: Option<&'a Image>,
+    epoch: Option<i64>,
+}
+
+impl<'a> Forms<'a> {
+    /// What the build is said to have made.
+    fn chief(self) -> &'a Image {
+        self.dated.unwrap_or(self.made)
+    }
+
+    /// What an output gets.
+    fn of(self, sink: &Sink) -> &'a Image {
+        if sink.keeps_times() { self.made } else { self.chief() }
     }
 }
 
 /// Reads every layer: the store removes what is not what it should be.
-fn remove_damaged(store: &Store, images: &[(Platform, Image)]) {
-    for layer in images.iter().flat_map(|(_, image)| &image.layers) {
+fn remove_damaged(store: &Store, image: &Image) {
+    for layer in &image.layers {
         let _whole: bool = store.has_whole_blob(layer);
     }
 }
@@ -223,25 +264,26 @@ fn deliver(
     request: &Request,
     session: &Session<'_>,
     sources: &BTreeMap<Digest, String>,
-    images: &[(Platform, Image)],
+    forms: Forms<'_>,
     event: &mut dyn FnMut(Event),
     stdout: &mut dyn Write,
 ) -> Result<Vec<String>, Error> {
     let mut places = Vec::new();
-    for (_, image) in images {
-        for tag in &request.tags {
-            session.store.put_ref(tag, &image.manifest)?;
-            places.push(format!("the local store as {}", tag.familiar()));
-        }
-        for sink in &request.outputs {
-            if sink.needs_layers() {
-                complete(session, sources, image, event)?;
-            }
-            places.extend(sinks::write(sink, image, &request.tags, session, event, stdout)?);
-        }
+    for tag in &request.tags {
+        session.store.put_ref(tag, &forms.chief().manifest)?;
+        places.push(format!("the local store as {}", tag.familiar()));
     }
-    if places.is_empty() {
-        places.push("the local store, without a name".to_owned());
+    for sink in &request.outputs {
+        if sink.rewrite_timestamp == Some(true) && forms.epoch.is_none() {
+            let text =
+                "`rewrite-timestamp=true` in --output changes nothing: there is no SOURCE_DATE_EPOCH; give one with --source-date-epoch";
+            event(Event::Note { text: text.to_owned() });
+        }
+        let image = forms.of(sink);
+        if sink.needs_layers() {
+            complete(session, sources, image, event)?;
+        }
+        places.extend(sinks::write(sink, image, forms.epoch, &request.tags, session, event, stdout)?);
     }
     Ok(places)
 }

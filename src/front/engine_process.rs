@@ -19,10 +19,9 @@ use crate::{
     engine::{
         self, Event, Job,
         driver::Place,
-        wire::{self, FromEngine, FromFront},
+        wire::{self, BuiltImage, FromEngine, FromFront},
     },
     error::{Error, Kind},
-    oci::{Descriptor, Platform},
     sandbox::{
         driver::{Preset, Refusal},
         enter::{self, EngineProcess, EnterError},
@@ -48,8 +47,8 @@ pub const ENGINE: &str = "engine-process";
 /// The stack of an engine that is a thread.
 const STACK: usize = 16 << 20;
 
-/// The outcome of a job: the images' manifests, which are in the store.
-type Outcome = Result<Vec<(Platform, Descriptor)>, Error>;
+/// The outcome of a job.
+type Outcome = Result<Vec<BuiltImage>, Error>;
 
 #[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]
 fn broken(error: std::io::Error) -> Error {

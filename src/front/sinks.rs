@@ -55,17 +55,24 @@ pub struct Sink {
     pub force_compression: bool,
     /// Docker's media types.
     pub docker_types: bool,
+    /// Has what the build made the time of the `SOURCE_DATE_EPOCH`? `None`: if there is one.
+    pub rewrite_timestamp: Option<bool>,
 }
 
 impl Sink {
     /// With nothing said but the kind.
     pub fn plain(kind: SinkKind) -> Self {
-        Self { kind, names: Vec::new(), compression: None, force_compression: false, docker_types: false }
+        Self { kind, names: Vec::new(), compression: None, force_compression: false, docker_types: false, rewrite_timestamp: None }
     }
 
     /// Do its bytes go to standard output?
     pub fn writes_to_stdout(&self) -> bool {
         matches!(self.kind, SinkKind::OciTar(Place::Stdout) | SinkKind::DockerArchive(Place::Stdout) | SinkKind::Tar(Place::Stdout))
+    }
+
+    /// Do the layers keep the times that they were made with?
+    pub fn keeps_times(&self) -> bool {
+        self.rewrite_timestamp == Some(false)
     }
 
     /// Must all layers be in the store?
@@ -78,6 +85,7 @@ impl Sink {
 pub(super) fn write(
     sink: &Sink,
     image: &Image,
+    epoch: Option<i64>,
     tags: &[Reference],
     session: &Session<'_>,
     event: &mut dyn FnMut(Event),
@@ -91,9 +99,9 @@ pub(super) fn write(
         SinkKind::OciTar(place) => output::oci(store, &all, dest(place, stdout))?,
         SinkKind::OciDir(path) => output::oci_dir(store, &all, path)?,
         SinkKind::DockerArchive(place) => output::docker(store, &all, dest(place, stdout))?,
-        SinkKind::Tar(place) => output::tar(store, &shaped, dest(place, stdout))?,
+        SinkKind::Tar(place) => output::tar(store, &shaped, epoch, dest(place, stdout))?,
         SinkKind::Local(path) => {
-            for text in output::local(store, &shaped, path)? {
+            for text in output::local(store, &shaped, epoch, path)? {
                 event(Event::Note { text });
             }
         }

@@ -217,7 +217,7 @@ impl Image {
 }
 
 /// Deterministic: fields in the order of the types, maps sorted.
-fn json(what: &str, value: &impl serde::Serialize) -> Result<Vec<u8>, Error> {
+pub(super) fn json(what: &str, value: &impl serde::Serialize) -> Result<Vec<u8>, Error> {
     serde_json::to_vec(value).map_err(|error| Error::bad(format!("the {what}"), error.to_string()))
 }
 

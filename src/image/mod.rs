@@ -5,7 +5,7 @@
 //! - [`read`] takes an image out of the store and believes nothing of it before it is checked.
 //! - [`load`] and [`import`] bring images and root file systems in from archives.
 //!
-//! An [`Image`] never changes: [`Image::annotated`] and [`Image::with_layers`] give new ones.
+//! An [`Image`] never changes: [`Image::annotated`], [`Image::with_layers`] and [`Image::relayered`] give new ones.
 //!
 //! Source: image-spec `manifest.md`, `image-index.md`, `config.md`; moby `image/tarexport`; `BuildKit`'s
 //! `exporter/containerimage/writer.go`.
@@ -17,6 +17,7 @@ mod history;
 mod import;
 mod load;
 mod read;
+mod relayered;
 
 pub use assemble::{BaseParts, COMMENT, Flavor, Item, assemble};
 pub use import::import;

@@ -20,6 +20,7 @@ mod packing;
 mod pax;
 mod read;
 mod recompress;
+mod redate;
 mod seal;
 mod sparse;
 #[cfg(test)]
@@ -34,6 +35,7 @@ pub(crate) use header::{END, Header, format as format_header, padding};
 pub use intact::is_intact;
 pub use merged::{Before, Merged, Worked, copy_part};
 pub use recompress::recompress;
+pub use redate::{Dating, redate};
 pub use unpack::unpack;
 
 use std::{collections::BTreeMap, os::fd::OwnedFd, path::PathBuf, sync::Arc};

@@ -31,6 +31,7 @@ use crate::{
 
 use super::{
     Error,
+    dated::Dated,
     flatten::{Receiver, flatten},
     pending,
 };
@@ -38,10 +39,11 @@ use super::{
 /// How many left-out paths a note names.
 const NAMED: usize = 3;
 
-/// Writes an image's root file system into the directory at `dest`; directories above it are made. Gives notes for the user.
-pub fn local(store: &Store, image: &Image, dest: &Path) -> Result<Vec<String>, Error> {
+/// Writes an image's root file system into the directory at `dest`; directories above it are made. With an epoch, all that is
+/// written has that time. Gives notes for the user.
+pub fn local(store: &Store, image: &Image, epoch: Option<i64>, dest: &Path) -> Result<Vec<String>, Error> {
     match fs::metadata(dest) {
-        Ok(found) if found.is_dir() => return fill(store, image, dest),
+        Ok(found) if found.is_dir() => return fill(store, image, epoch, dest),
         Ok(_) => return Err(Error::dest(dest, "it is no directory")),
         Err(error) if error.kind() == ErrorKind::NotFound => {}
         Err(error) => return Err(PathError::new("open", dest)(error).into()),
@@ -50,7 +52,7 @@ pub fn local(store: &Store, image: &Image, dest: &Path) -> Result<Vec<String>, E
     fs::create_dir_all(holder).map_err(PathError::new("create", holder))?;
     let ((), beside) = pending::beside(dest, |path| fs::create_dir(path))?;
     let made = Unfinished(beside);
-    let notes = fill(store, image, &made.0)?;
+    let notes = fill(store, image, epoch, &made.0)?;
     fs::rename(&made.0, dest).map_err(PathError::new("rename to", dest))?;
     Ok(notes)
 }
@@ -66,11 +68,11 @@ impl Drop for Unfinished {
     }
 }
 
-fn fill(store: &Store, image: &Image, dest: &Path) -> Result<Vec<String>, Error> {
+fn fill(store: &Store, image: &Image, epoch: Option<i64>, dest: &Path) -> Result<Vec<String>, Error> {
     let root = dir::open_root(dest)?;
     let owners = Owners { root: rustix::process::geteuid().is_root(), refused: Cell::new(false) };
     let mut tree = Tree { root, shown: dest, owners: &owners, dirs: Vec::new(), left_out: Vec::new(), count: 0 };
-    flatten(store, image, &mut tree)?;
+    flatten(store, image, &mut Dated { to: &mut tree, epoch })?;
     tree.finish()
 }
 
@@ -302,7 +304,7 @@ mod tests {
         ];
         let image = fixture::image_of(&store, layers);
         let out = dir.path().join("new/out");
-        let notes = local(&store, &image, &out).unwrap();
+        let notes = local(&store, &image, None, &out).unwrap();
         assert_eq!((text(out.join("d/a")), text(out.join("h"))), ("1".into(), "1".into()));
         assert!(!out.join("d/b").exists() && out.join("e").exists());
         assert_eq!(fs::read_link(out.join("l")).unwrap(), Path::new("d/a"));
@@ -329,7 +331,7 @@ mod tests {
         fs::write(outside.join("f"), "old").unwrap();
         symlink(&outside, out.join("d")).unwrap();
         symlink(outside.join("f"), out.join("g")).unwrap();
-        local(&store, &image, &out).unwrap();
+        local(&store, &image, None, &out).unwrap();
         assert_eq!(text(outside.join("f")), "old");
         assert_eq!((text(out.join("d/f")), text(out.join("g"))), ("new".into(), "new".into()));
         assert!(!fs::symlink_metadata(out.join("d")).unwrap().is_symlink());
@@ -343,7 +345,7 @@ mod tests {
         fs::create_dir_all(out.join("d")).unwrap();
         fs::write(out.join("d/mine"), "mine").unwrap();
         for _time in 0..2 {
-            local(&store, &image, &out).unwrap();
+            local(&store, &image, None, &out).unwrap();
             assert_eq!((text(out.join("d/mine")), text(out.join("d/f"))), ("mine".into(), "new".into()));
             let names: Vec<_> = dir::names(dir::open_root(&out).unwrap()).unwrap();
             assert_eq!(names, [b"d", b"h"]);
@@ -357,7 +359,7 @@ mod tests {
         let out = dir.path().join("out");
         fs::create_dir_all(out.join("x")).unwrap();
         fs::write(out.join("x/mine"), "mine").unwrap();
-        let error = local(&store, &image, &out).unwrap_err();
+        let error = local(&store, &image, None, &out).unwrap_err();
         assert!(error.to_string().contains("it is a directory, and the image has something else there"), "{error}");
         assert_eq!(text(out.join("x/mine")), "mine");
     }
@@ -367,7 +369,7 @@ mod tests {
         let (dir, store) = fixture::store();
         let image = fixture::image_of(&store, &[&[("a", "1")], &[("b", "2")]]);
         fs::remove_file(store.root().join(super::super::archive::blob_name(&image.layers[1]))).unwrap();
-        local(&store, &image, &dir.path().join("out")).unwrap_err();
+        local(&store, &image, None, &dir.path().join("out")).unwrap_err();
         let left: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|each| each.unwrap().file_name()).collect();
         assert_eq!(left, ["store"]);
     }
@@ -377,7 +379,7 @@ mod tests {
         let (dir, store) = fixture::store();
         let image = fixture::image_of(&store, &[&[("d/", ""), ("d/f", "1")]]);
         let out = dir.path().join("out");
-        local(&store, &image, &out).unwrap();
+        local(&store, &image, None, &out).unwrap();
         assert_eq!(fs::metadata(out.join("d")).unwrap().permissions().mode() & 0o7777, 0o755);
     }
 }

@@ -1,9 +1,11 @@
-//! Where an image goes, one file for each kind of sink. Nothing here changes an image: [`recompress`] makes another one.
+//! Where an image goes, one file for each kind of sink. Nothing here changes an image: [`recompress`] and [`redate`]
+//! make another one.
 //!
 //! A file is written beside its place, synced and renamed, so that a failure leaves what was there. A dest that is
 //! no regular file (`/dev/stdout`, a pipe) is written to as it is.
 
 mod archive;
+mod dated;
 mod docker;
 mod error;
 mod flatten;
@@ -11,6 +13,7 @@ mod local;
 mod oci;
 mod pending;
 mod recompress;
+mod redate;
 mod tar;
 
 pub use docker::docker;
@@ -18,6 +21,7 @@ pub use error::Error;
 pub use local::local;
 pub use oci::{oci, oci_dir};
 pub use recompress::recompress;
+pub use redate::{Moment, redate};
 pub use tar::tar;
 
 use std::{collections::BTreeMap, io::Write, path::Path};

@@ -11,14 +11,15 @@ use crate::{
 
 use super::{
     Dest, Error,
+    dated::Dated,
     flatten::{Receiver, flatten},
 };
 
-/// Writes an image's root file system as a tar.
-pub fn tar(store: &Store, image: &Image, dest: Dest<'_>) -> Result<(), Error> {
+/// Writes an image's root file system as a tar; with an epoch, all in it has that time.
+pub fn tar(store: &Store, image: &Image, epoch: Option<i64>, dest: Dest<'_>) -> Result<(), Error> {
     dest.fill(|stream| {
         let mut writer = Writer { to: stream };
-        flatten(store, image, &mut writer)?;
+        flatten(store, image, &mut Dated { to: &mut writer, epoch })?;
         writer.raw(&layer::END)
     })
 }
@@ -92,7 +93,7 @@ mod tests {
         let (_dir, store) = fixture::store();
         let image = fixture::image_of(&store, layers);
         let mut bytes = Vec::new();
-        tar(&store, &image, Dest::Stream(&mut bytes))?;
+        tar(&store, &image, None, Dest::Stream(&mut bytes))?;
         Ok(bytes)
     }
 
@@ -207,7 +208,7 @@ mod tests {
         let (_dir, store) = fixture::store();
         let image = fixture::image_of(&store, &[&[("a", "1")]]);
         std::fs::remove_file(store.root().join(super::super::archive::blob_name(&image.layers[0]))).unwrap();
-        let error = tar(&store, &image, Dest::Stream(&mut Vec::new())).unwrap_err();
+        let error = tar(&store, &image, None, Dest::Stream(&mut Vec::new())).unwrap_err();
         assert!(matches!(&error, Error::Missing(blobs) if *blobs == image.layers), "{error}");
     }
 }

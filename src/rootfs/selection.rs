@@ -118,6 +118,15 @@ impl Selection {
         self.items.is_empty()
     }
 
+    /// The times of modification of what is in it, in seconds since 1970; what has the step's own is left out.
+    pub fn times(&self) -> impl Iterator<Item = i64> {
+        let rows = self.items.iter().flat_map(|item| match &item.what {
+            Taken::One(row) => std::slice::from_ref(&**row),
+            Taken::Contents(rows) => rows.as_slice(),
+        });
+        rows.filter_map(|row| row.mtime)
+    }
+
     /// What a key holds of it. Of a source's path only the last component counts, and of a directory that is copied not its
     /// own metadata; no times; which names are links of one inode does not count.
     pub fn digest(&self) -> SelectionDigest {

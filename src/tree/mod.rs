@@ -7,12 +7,14 @@
 mod chain;
 mod form;
 mod index;
+mod moments;
 mod owner;
 mod path;
 
 pub use chain::{Chain, Found, Unresolved};
 pub(crate) use chain::{Step, resolve_with};
 pub use index::{BadIndex, Index, IndexBuilder, Row};
+pub use moments::Moments;
 pub use owner::{Inode, MARK, Owner, OwnerTable};
 pub use path::{BadPath, TreePath};
 

@@ -36,6 +36,7 @@ mod lint;
 mod messages;
 mod mounts;
 mod parser;
+mod rebuild;
 mod registry;
 mod secrets;
 mod shipping;
