@@ -34,8 +34,14 @@ const LATER: &str = "4000000000";
 
 const ALL: &[Surroundings] = &[
     PLAIN,
-    Surroundings { name: "copies, umask 077", umask: "077", flags: &["--snapshots", "copy"], checkout: 1_700_000_000, ..PLAIN },
-    Surroundings { name: "another zone", zone: "Asia/Kathmandu", checkout: 1_500_000_001, ..PLAIN },
+    Surroundings {
+        name: "copies, umask 077",
+        umask: "077",
+        flags: &["--snapshots", "copy", "--jobs", "1"],
+        checkout: 1_700_000_000,
+        ..PLAIN
+    },
+    Surroundings { name: "another zone", zone: "Asia/Kathmandu", flags: &["--jobs", "8"], checkout: 1_500_000_001, ..PLAIN },
     Surroundings { name: "a user", user: Some("lapstrake-test"), checkout: 1_234_567_890, ..PLAIN },
     Surroundings { name: "a user with copies", user: Some("lapstrake-test"), flags: &["--snapshots", "copy"], umask: "077", ..PLAIN },
     Surroundings { name: "one id", user: Some("lapstrake-nosub"), zone: "America/St_Johns", checkout: 1_750_000_000, ..PLAIN },
