@@ -27,7 +27,7 @@ use crate::{
     cache::{self, Outcome, StepKey},
     error::{Error, Kind},
     image::{self, BaseParts, Image},
-    layer::Compression,
+    layer::{self, Compression},
     oci::{DiffId, Platform},
     plan::{Action, Plan, Stage, StageId, Start, Step},
     sandbox::{cgroup::Groups, driver::Isolation},
@@ -94,6 +94,7 @@ pub fn build(job: &Job, store: &Store, place: &Place, front: &dyn Front) -> Resu
     front.event(Event::Driver { driver: ways.driver(), refused: ways.refused.clone() });
     front.event(Event::Planned { steps: graph.nodes().map(|node| info(plan, node)).collect() });
     let memory = InMemory::mount(store, ways.driver())?;
+    layer::employ(job.jobs);
     let (slots, processors) = (Permits::new(job.max_steps), Permits::new(job.jobs));
     let stop = Stop::of(front.cancelled())?;
     let turns = Turns::new(store, front, &stop, &slots);

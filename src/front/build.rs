@@ -20,7 +20,7 @@ use crate::{
     engine::{Allowed, Event, Job, wire::BuiltImage},
     error::{Error, Kind},
     image::{self, Image},
-    layer::Compression,
+    layer::{self, Compression},
     oci::{Digest, Platform, Reference},
     output::{self, Moment},
     plan::{self, Action, CopySource, Origin, Plan, Start},
@@ -105,6 +105,7 @@ pub fn build(
     if !parsed.errors.is_empty() {
         return Err(Error::at(Kind::Request, parsed.errors));
     }
+    layer::employ(request.jobs);
     let named = Named::default();
     let plan = judge::plan(request, (context, &named), (text, &parsed), session, event)?;
     let sources = sources(&plan);

@@ -7,13 +7,16 @@ pub mod archive;
 mod blob;
 mod block;
 mod canonical;
+mod crew;
 mod diff;
 mod extract;
+mod gzip;
 mod header;
 #[cfg(test)]
 mod hostile_tests;
 mod intact;
 mod merged;
+mod noise;
 #[cfg(test)]
 mod overlay_tests;
 mod packing;
@@ -31,6 +34,7 @@ mod verified;
 mod write;
 
 pub use archive::decompress;
+pub use crew::employ;
 pub(crate) use header::{END, Header, format as format_header, padding};
 pub use intact::is_intact;
 pub use merged::{Before, Merged, Worked, copy_part};
