@@ -1,7 +1,7 @@
 //! The fields of a key, and the key.
 
 /// The version of the schema; it is in every key.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// The name of a step's result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -16,7 +16,15 @@ impl StepKey {
 
 /// The fields of a key, in order.
 #[derive(Clone, Default)]
-pub struct Fields(Vec<(String, Vec<u8>)>);
+pub struct Fields(Vec<Field>);
+
+/// A field: its label in the key, what users call it, and its value.
+#[derive(Clone)]
+struct Field {
+    label: String,
+    shown: String,
+    value: Vec<u8>,
+}
 
 impl Fields {
     /// No field yet.
@@ -27,8 +35,15 @@ impl Fields {
     /// Adds a field. The label is shown to users when the field is the reason of a miss: `ARG GIT_SHA`, `base`.
     /// [`super::FILES`] is the label of what the paths of a record tell better.
     #[must_use]
-    pub fn field(mut self, label: impl Into<String>, value: impl AsRef<[u8]>) -> Self {
-        self.0.push((label.into(), value.as_ref().to_vec()));
+    pub fn field(self, label: impl Into<String>, value: impl AsRef<[u8]>) -> Self {
+        let label = label.into();
+        self.shown_as(label.clone(), label, value)
+    }
+
+    /// The same where users know the field by another name than the key: an ARG and an ENV of one value are one to a step.
+    #[must_use]
+    pub fn shown_as(mut self, label: impl Into<String>, shown: impl Into<String>, value: impl AsRef<[u8]>) -> Self {
+        self.0.push(Field { label: label.into(), shown: shown.into(), value: value.as_ref().to_vec() });
         self
     }
 
@@ -37,23 +52,23 @@ impl Fields {
     pub fn key(&self) -> StepKey {
         let mut hasher = blake3::Hasher::new_derive_key("lapstrake: the key of a step");
         let _chain = hasher.update(&VERSION.to_le_bytes());
-        for (label, value) in &self.0 {
-            frame(&mut hasher, label.as_bytes());
-            frame(&mut hasher, value);
+        for field in &self.0 {
+            frame(&mut hasher, field.label.as_bytes());
+            frame(&mut hasher, &field.value);
         }
         StepKey(*hasher.finalize().as_bytes())
     }
 
-    /// The labels, with the values as digests that only this store can compare.
+    /// What users call the fields, with the values as digests that only who has the salt can compare.
     pub(super) fn salted(&self, salt: &[u8; 32]) -> Vec<(String, String)> {
-        self.0.iter().map(|(label, value)| (label.clone(), salted(salt, label, value))).collect()
+        self.0.iter().map(|field| (field.shown.clone(), salted(salt, &field.shown, &field.value))).collect()
     }
 }
 
 /// Only the labels: a value may be a secret.
 impl std::fmt::Debug for Fields {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_list().entries(self.0.iter().map(|(label, _)| label)).finish()
+        f.debug_list().entries(self.0.iter().map(|field| &field.shown)).finish()
     }
 }
 
@@ -104,7 +119,14 @@ mod tests {
     fn a_key_stays_what_it_was() {
         // A change of this value throws away every user's cache: it goes with a new VERSION.
         let key = Fields::new().field("base", "sha256:00").field("ARG A", [0, 255]).key();
-        assert_eq!(key.hex(), "e3f99382ad30132ebcb85e5d91c0fc9681fcc9796611b2a6db28e72df285da65");
+        assert_eq!(key.hex(), "99329a0fabd1433fb9babd4cb7463df1f5bd60fa38c7f64bcfd9fcd9d1549b45");
+    }
+
+    #[test]
+    fn what_users_call_a_field_is_not_in_the_key() {
+        let of = |shown| Fields::new().shown_as("variable A", shown, "1");
+        assert_eq!(of("ARG A").key(), of("ENV A").key());
+        assert_ne!(of("ARG A").salted(&[0; 32]), of("ENV A").salted(&[0; 32]));
     }
 
     #[test]

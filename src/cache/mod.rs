@@ -7,24 +7,32 @@
 //! In the store, with `<key>` and `<place>` as 64 hex digits:
 //!
 //! ```text
-//! cache/<key>        the outcome and the salted fields
+//! cache/<key>        the outcome, the salted fields, and what lay below
 //! cache/<key>-0      the salted digests by path, if there are any
-//! cache/<place>-1    the keys of the last records of an instruction, the most recent first
+//! cache/<place>-1    the keys of the last records of an instruction, the most recent first: a list for its place and
+//!                    one for its text, so that one that moved is known as well as one that was edited
 //! ```
 
+mod below;
 mod fields;
 mod path_value;
 mod reason;
 mod record;
+mod why;
 
+pub use below::Below;
 pub use fields::{Fields, StepKey, VERSION};
 pub use path_value::PathValue;
 pub use reason::explain;
-pub use record::{Outcome, look_up, record};
+pub use record::{Instruction, Outcome, Subject, look_up, record};
+pub use why::{Change, Of, Why};
 
-/// The label of a field that is a digest of what the paths of a record say: where the paths tell
-/// what changed, [`explain`] does not name it.
+/// How labels of fields begin that are digests of what the paths of a record say: where the paths tell
+/// what changed, [`explain`] does not name them.
 pub const FILES: &str = "files";
+
+/// The label of the field that is a digest of what lies [`Below`].
+pub const BELOW: &str = "below";
 
 #[cfg(test)]
 mod tests;

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::{
+    below::{Below, Kept},
     fields::{Fields, StepKey, salted},
     path_value::PathValue,
 };
@@ -15,6 +16,9 @@ use crate::{
 /// How many records of an instruction are remembered: a few branches that take turns.
 const REMEMBERED: usize = 8;
 
+/// The longest instruction that a record shows.
+const SHOWN: usize = 200;
+
 /// What a step made.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Outcome {
@@ -26,12 +30,38 @@ pub struct Outcome {
     pub moments: Moments,
 }
 
+/// Which instruction it is, free of values.
+#[derive(Debug, Clone, Default)]
+pub struct Instruction {
+    /// What tells one Dockerfile's instructions from another's.
+    pub project: String,
+    /// Where it stands: stage, ordinal, keyword.
+    pub place: String,
+    /// As it is written.
+    pub text: String,
+}
+
+/// All that is known of a step before it is done.
+#[derive(Debug, Clone, Copy)]
+pub struct Subject<'a> {
+    /// Of its key.
+    pub fields: &'a Fields,
+    /// Whose records are its earlier ones.
+    pub instruction: &'a Instruction,
+    /// What the field [`super::BELOW`] is a digest of.
+    pub below: &'a Below,
+    /// What the fields [`super::FILES`] are digests of.
+    pub paths: &'a [(String, PathValue)],
+}
+
 /// The form of `cache/<key>`.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Record {
     pub(super) outcome: Outcome,
-    pub(super) instruction: String,
+    /// The beginning of the instruction as written, for who looks into the store.
+    shown: String,
     pub(super) fields: Vec<(String, String)>,
+    pub(super) below: Kept,
 }
 
 /// Finds the outcome of a key. Anything unreadable is a miss.
@@ -39,44 +69,52 @@ pub fn look_up(store: &Store, key: &StepKey) -> Result<Option<Outcome>, store::E
     Ok(load::<Record>(store, &key.hex())?.map(|record| record.outcome))
 }
 
-/// Records an outcome with its decomposed key. `instruction` names the place in a Dockerfile independent of values
-/// (stage, ordinal, keyword), to find the nearest earlier record; `paths` are the digests by path of what was selected,
-/// each value in the form of [`PathValue`].
-pub fn record(
-    store: &Store,
-    fields: &Fields,
-    instruction: &str,
-    paths: &[(String, String)],
-    outcome: &Outcome,
-) -> Result<(), store::Error> {
+/// Records an outcome with its decomposed key.
+pub fn record(store: &Store, subject: &Subject<'_>, outcome: &Outcome) -> Result<(), store::Error> {
     let salt = store.salt()?;
-    let key = fields.key().hex();
+    let key = subject.fields.key().hex();
     // The details first: a record whose details are missing would say less than it could.
-    if !paths.is_empty() {
-        save(store, &format!("{key}-0"), &salted_paths(&salt, paths))?;
+    if !subject.paths.is_empty() {
+        save(store, &format!("{key}-0"), &salted_paths(&salt, subject.paths))?;
     }
-    let record = Record { outcome: outcome.clone(), instruction: instruction.to_owned(), fields: fields.salted(&salt) };
+    let shown = subject.instruction.text.chars().take(SHOWN).collect();
+    let record = Record { outcome: outcome.clone(), shown, fields: subject.fields.salted(&salt), below: subject.below.kept(&salt) };
     save(store, &key, &record)?;
-    let mut last = last_keys(store, instruction)?;
-    last.retain(|earlier| *earlier != key);
-    last.insert(0, key);
-    last.truncate(REMEMBERED);
-    save(store, &place(instruction), &last)
+    for list in lists(&salt, subject.instruction) {
+        let mut last = last_keys(store, &list)?;
+        if last.first() != Some(&key) {
+            last.retain(|earlier| *earlier != key);
+            last.insert(0, key.clone());
+            last.truncate(REMEMBERED);
+            save(store, &list, &last)?;
+        }
+    }
+    Ok(())
 }
 
-/// The keys of the last records of an instruction, the most recent first.
-pub(super) fn last_keys(store: &Store, instruction: &str) -> Result<Vec<String>, store::Error> {
-    Ok(load(store, &place(instruction))?.unwrap_or_default())
+/// Where the last keys of an instruction are: by its text, which may have moved, and by its place, whose text may have changed.
+pub(super) fn lists(salt: &[u8; 32], instruction: &Instruction) -> [String; 2] {
+    let Instruction { project, place, text } = instruction;
+    [("text", text), ("place", place)].map(|(kind, value)| {
+        let name = format!("{}\0{project}{value}", project.len());
+        format!("{}-1", salted(salt, kind, name.as_bytes()))
+    })
 }
 
-/// The paths sorted, each value's digest salted: a file in a context may be short and secret.
-pub(super) fn salted_paths(salt: &[u8; 32], paths: &[(String, String)]) -> Vec<(String, String)> {
+/// The keys of the last records in a list, the most recent first.
+pub(super) fn last_keys(store: &Store, list: &str) -> Result<Vec<String>, store::Error> {
+    Ok(load(store, list)?.unwrap_or_default())
+}
+
+/// The paths sorted, each value's digests salted: a file in a context may be short and secret.
+pub(super) fn salted_paths(salt: &[u8; 32], paths: &[(String, PathValue)]) -> Vec<(String, String)> {
+    let part = |label: &str, value: &str| if value.is_empty() { String::new() } else { salted(salt, label, value.as_bytes()) };
     let mut all: Vec<_> = paths
         .iter()
         .map(|(path, value)| {
-            let parsed = PathValue::parse(value);
-            let digest = salted(salt, path, parsed.digest.as_bytes());
-            (path.clone(), PathValue { digest, ..parsed }.to_string())
+            // Not bound to the path: a file that only has another name is found again.
+            let (attributes, digest) = (part("attributes", &value.attributes), part("content", &value.digest));
+            (path.clone(), PathValue { attributes, digest, ..value.clone() }.to_string())
         })
         .collect();
     all.sort();
@@ -91,9 +129,4 @@ pub(super) fn load<T: DeserializeOwned>(store: &Store, name: &str) -> Result<Opt
 fn save<T: Serialize>(store: &Store, name: &str, value: &T) -> Result<(), store::Error> {
     let json = serde_json::to_vec(value).map_err(|error| store::Error::encoding(&store.root().join("cache").join(name), error))?;
     store.put_record(name, &json)
-}
-
-fn place(instruction: &str) -> String {
-    let hash = blake3::Hash::from_bytes(blake3::derive_key("lapstrake: an instruction's records", instruction.as_bytes()));
-    format!("{}-1", hash.to_hex())
 }

@@ -234,6 +234,9 @@ pub(super) struct Build {
     /// How progress is shown
     #[arg(long, value_enum, default_value_t = ProgressForm::Auto)]
     pub(super) progress: ProgressForm,
+    /// Show every reason why a step is not cached, and the record of one that is
+    #[arg(long)]
+    pub(super) explain: bool,
     /// Print only the config's digest
     #[arg(short, long)]
     pub(super) quiet: bool,

@@ -29,7 +29,7 @@ pub(super) fn run(args: &Build, around: &Surroundings, cancel: &Cancel) -> Resul
     let store = around.store()?;
     let session = Session { store: &store, registries: &around.registries, remotes: &around.remotes, cancel };
     let form = form(args);
-    let mut progress = Progress::new(form, io::stderr(), &args.network);
+    let mut progress = Progress::new(form, io::stderr(), &args.network).explaining(explain(args, form)?);
     legacy(args, &mut progress);
     if !request.secrets.is_empty() || !request.agents.is_empty() {
         // What crashes writes no memory to a file: this program, the engine, a step that has a secret in a variable.
@@ -62,6 +62,14 @@ fn form(args: &Build) -> Form {
         ProgressForm::Quiet => Form::Quiet,
         ProgressForm::None => Form::None,
     }
+}
+
+/// Are all reasons wanted? They are lines of progress.
+fn explain(args: &Build, form: Form) -> Result<bool, Error> {
+    if args.explain && form != Form::Plain {
+        return Err(Error::new(Kind::Usage, "`--explain` is told in progress, and there is none").help("leave `-q` or `--progress` out"));
+    }
+    Ok(args.explain)
 }
 
 /// Flags of Docker that mean nothing here are accepted, with one note.

@@ -7,7 +7,9 @@ use std::{
 };
 
 use crate::{
+    cache::Why,
     engine::{Event, How, StepInfo},
+    oci::DiffId,
     sandbox::{
         Driver,
         driver::{Isolation, Refusal},
@@ -37,6 +39,8 @@ pub(super) struct Progress<W> {
     transfers: BTreeMap<String, Instant>,
     /// That of steps which ask for none, in words.
     network: &'static str,
+    /// Are all reasons wanted, and the records?
+    explain: bool,
 }
 
 /// A step that runs: when it began, and what it printed that is not shown yet.
@@ -49,7 +53,13 @@ impl<W: Write> Progress<W> {
     /// Nothing has happened. `network` is the value of the flag.
     pub(super) fn new(form: Form, to: W, network: &str) -> Self {
         let network = if network == "none" { "no network" } else { "the host's network" };
-        Self { form, to, steps: Vec::new(), running: BTreeMap::new(), transfers: BTreeMap::new(), network }
+        Self { form, to, steps: Vec::new(), running: BTreeMap::new(), transfers: BTreeMap::new(), network, explain: false }
+    }
+
+    /// With all reasons for what is done and what is not.
+    pub(super) fn explaining(mut self, explain: bool) -> Self {
+        self.explain = explain;
+        self
     }
 
     /// Shows an event. A terminal that is gone is no reason to stop a build.
@@ -77,11 +87,8 @@ impl<W: Write> Progress<W> {
                 let title = self.title(*step);
                 writeln!(self.to, "#{} {title}", step + 1)?;
             }
-            Event::Missed { step, reasons } => {
-                for reason in reasons.iter().take(4) {
-                    writeln!(self.to, "#{} not cached: {}", step + 1, visible(reason.as_bytes()))?;
-                }
-            }
+            Event::Missed { step, why } => self.missed(*step, why)?,
+            Event::Layer { step, key, layer, created } => self.layer(*step, key, layer, created)?,
             Event::Output { step, bytes, .. } => self.output(*step, bytes)?,
             Event::Finished { step, how, millis } => self.finished(*step, *how, *millis)?,
             Event::Note { text } => writeln!(self.to, "   {text}")?,
@@ -90,6 +97,29 @@ impl<W: Write> Progress<W> {
             Event::Warning { .. } => {}
         }
         self.to.flush()
+    }
+
+    /// One line: the first reason and how many there are besides; all of them, and compared with what, if it is asked for.
+    fn missed(&mut self, step: usize, why: &Why) -> io::Result<()> {
+        if !self.explain {
+            return writeln!(self.to, "#{} not cached: {}", step + 1, visible(why.to_string().as_bytes()));
+        }
+        if let Why::Changed { since, .. } = why {
+            writeln!(self.to, "#{} not cached; what is different from its nearest record, made {since}:", step + 1)?;
+        }
+        for line in why.lines() {
+            writeln!(self.to, "#{} not cached: {}", step + 1, visible(line.as_bytes()))?;
+        }
+        Ok(())
+    }
+
+    /// Which record it is, if that is asked for.
+    fn layer(&mut self, step: usize, key: &str, layer: &DiffId, created: &str) -> io::Result<()> {
+        if !self.explain {
+            return Ok(());
+        }
+        let short: String = key.chars().take(16).collect();
+        writeln!(self.to, "#{} record {short}, made {}: layer {layer}", step + 1, visible(created.as_bytes()))
     }
 
     /// The first line says how steps are run; what was passed over for it follows.
@@ -182,7 +212,12 @@ impl<W: Write> Progress<W> {
                 }
             }
             Event::Driver { driver, .. } => self.unconfined(*driver)?,
-            Event::Planned { .. } | Event::Missed { .. } | Event::Note { .. } | Event::Transfer { .. } | Event::Warning { .. } => {}
+            Event::Planned { .. }
+            | Event::Missed { .. }
+            | Event::Layer { .. }
+            | Event::Note { .. }
+            | Event::Transfer { .. }
+            | Event::Warning { .. } => {}
         }
         self.to.flush()
     }

@@ -1,7 +1,7 @@
 //! A build: the graph run to its end.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     sync::{Arc, Mutex, atomic::AtomicBool},
     time::Instant,
 };
@@ -12,7 +12,6 @@ use super::{
     copying,
     driver::{Place, Ways},
     graph::{Graph, Node},
-    key::Recipe,
     permits::Permits,
     running,
     schedule::Schedule,
@@ -24,11 +23,11 @@ use super::{
     workplace::{InMemory, Kept},
 };
 use crate::{
-    cache::{self, Outcome, StepKey},
+    cache::{Outcome, StepKey},
     error::{Error, Kind},
     image::{self, BaseParts, Image},
     layer::{self, Compression},
-    oci::{DiffId, Platform},
+    oci::Platform,
     plan::{Action, Plan, Stage, StageId, Start, Step},
     sandbox::{cgroup::Groups, driver::Isolation},
     store::Store,
@@ -63,7 +62,7 @@ pub(super) struct Site<'a> {
     /// For each stage, the state after its last finished step.
     stages: Mutex<Vec<Snapshot>>,
     /// What was made in this build: an equal step of another stage is not done again, whatever may be taken from the cache.
-    made: Mutex<BTreeMap<StepKey, Outcome>>,
+    pub(super) made: Mutex<BTreeMap<StepKey, Outcome>>,
 }
 
 /// A step with what messages and keys need of its surroundings.
@@ -250,64 +249,13 @@ impl Site<'_> {
         Ok((before.with_layer(&at.step.history, outcome, blob), how))
     }
 
-    /// The outcome of a recipe that was done in this build, or is recorded and has its layer still.
-    fn known(&self, at: At<'_>, key: &StepKey) -> Result<Option<Outcome>, Error> {
-        if let Some(outcome) = whole(&self.made).get(key) {
-            return Ok(Some(outcome.clone()));
-        }
-        if !self.job.may_use_cache(&at.stage.name) {
-            return Ok(None);
-        }
-        let outcome = cache::look_up(self.store, key)?;
-        Ok(outcome.filter(|outcome| self.store.any_layer_blob(&outcome.diff_id).is_some()))
-    }
-
-    /// Looks a recipe up, and makes its layer if it must. The key comes before the work; a step is done by one thread of one
-    /// build at a time. `make` also says which times what it took had by chance.
-    pub(super) fn cached_or_made(
-        &self,
-        at: At<'_>,
-        recipe: &Recipe,
-        make: impl FnOnce() -> Result<(DiffId, Moments), Error>,
-    ) -> Result<(Outcome, How), Error> {
-        let key = recipe.fields.key();
-        if let Some(outcome) = self.known(at, &key)? {
-            return Ok((outcome, How::Cached));
-        }
-        let waiting = || format!("waiting for another build that does `{}`", at.step.shown);
-        let _alone = self.turns.take(&format!("step-{}", key.hex()), waiting)?;
-        if let Some(outcome) = self.known(at, &key)? {
-            return Ok((outcome, How::Cached));
-        }
-        let reasons = cache::explain(self.store, &recipe.fields, &recipe.instruction, &recipe.paths)?;
-        self.front.event(Event::Missed { step: at.number, reasons: once(reasons) });
-        let (created, began) = (timestamp(), seconds());
-        let (diff_id, taken) = make()?;
-        // The clock of a file system is a little behind, and may know even seconds only.
-        let outcome = Outcome { diff_id, created, moments: Moments::between(began - 2, seconds()).and(&taken) };
-        cache::record(self.store, &recipe.fields, &recipe.instruction, &recipe.paths, &outcome)?;
-        drop(whole(&self.made).insert(key, outcome.clone()));
-        Ok((outcome, How::Done))
-    }
-
     /// How new layers are compressed.
     pub(super) fn compression(&self) -> Compression {
         self.job.compression
     }
 }
 
-/// Each reason once: several words of a command may have changed.
-fn once(reasons: Vec<String>) -> Vec<String> {
-    let mut seen = BTreeSet::new();
-    reasons.into_iter().filter(|reason| seen.insert(reason.clone())).collect()
-}
-
 /// Now, in whole seconds: the time of what no source gives one.
 pub(super) fn seconds() -> i64 {
     crate::sys::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(0))
-}
-
-/// Now, as RFC 3339 with nanoseconds, UTC.
-fn timestamp() -> String {
-    jiff::Timestamp::try_from(crate::sys::now()).map(|now| now.to_string()).unwrap_or_default()
 }

@@ -46,7 +46,7 @@ pub(super) fn copy(site: &Site<'_>, at: At<'_>, before: &Snapshot, copy: &Copy) 
     loop {
         let changed = Cell::new(false);
         let result = select(site, at, copy, Use::Key, &changed).and_then(|selection| {
-            let recipe = Recipe::copy(at, before, &site.job.plan.platform, copy).with_selection("files", &selection);
+            let recipe = Recipe::copy(at, before, &site.job.plan.platform, copy).with_selection(&copy.from, &selection);
             let recipe = recipe.with_git_dirs(&sources::git_dirs(site, copy)?);
             site.cached_or_made(at, &recipe, || make(site, at, before, copy, &selection, &changed))
         });

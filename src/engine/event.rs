@@ -3,7 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    cache::Why,
     diag::Diagnostic,
+    oci::DiffId,
     sandbox::{Driver, Stream, driver::Refusal},
 };
 
@@ -59,8 +61,19 @@ pub enum Event {
     Missed {
         /// Which.
         step: usize,
-        /// What changed since the nearest earlier record: `package.json: content`.
-        reasons: Vec<String>,
+        /// What changed since the nearest earlier record.
+        why: Why,
+    },
+    /// A step's layer, found or made.
+    Layer {
+        /// Which.
+        step: usize,
+        /// Its key: the name of its record.
+        key: String,
+        /// The layer.
+        layer: DiffId,
+        /// When it was made, RFC 3339.
+        created: String,
     },
     /// A step printed something.
     Output {

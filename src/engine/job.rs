@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    cache::Why,
     layer::Compression,
     plan::Plan,
     sandbox::{
@@ -78,8 +79,12 @@ pub struct Allowed {
 }
 
 impl Job {
-    /// Are the records of that stage looked at?
-    pub fn may_use_cache(&self, stage: &str) -> bool {
-        !self.no_cache.iter().any(|name| name.is_empty() || name == stage)
+    /// Why the records of that stage are not looked at; `None`: they are.
+    pub fn without_cache(&self, stage: &str) -> Option<Why> {
+        let named = |wanted: &str| self.no_cache.iter().any(|name| name == wanted);
+        if named("") {
+            return Some(Why::NoCache);
+        }
+        named(stage).then(|| Why::NoCacheFilter { stage: stage.to_owned() })
     }
 }

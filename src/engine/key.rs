@@ -1,27 +1,63 @@
 //! What a step's result depends on. ARCHITECTURE.md has the table of what is in a key and what is not.
 
-use super::{build::At, snapshot::Snapshot};
+use super::{
+    build::At,
+    snapshot::{self, Snapshot},
+};
 use crate::{
-    cache::Fields,
+    cache::{self, Below, Fields, Instruction, PathValue, Subject},
     oci::Platform,
-    plan::{Chmod, Copy, CopySource, MountKind, NetworkMode, Run, Security},
-    rootfs::Selection,
+    plan::{Action, Chmod, Copy, Mount, MountKind, NetworkMode, Origin, Plan, Run, Security, StageId, Start, Step},
+    rootfs::{Selection, Told},
     sandbox::Limits,
 };
 
 /// The fields of a step's key, and what helps to say later why it missed.
-pub(super) struct Recipe {
+pub(super) struct Recipe<'a> {
     pub(super) fields: Fields,
-    /// The instruction's place, free of values: `build 3 RUN`.
-    pub(super) instruction: String,
-    /// Digests by path of what was selected.
-    pub(super) paths: Vec<(String, String)>,
+    at: At<'a>,
+    before: &'a Snapshot,
+    selections: Vec<Selected<'a>>,
 }
 
-impl Recipe {
-    fn new(at: At<'_>, kind: &str, before: &Snapshot, platform: &Platform) -> Self {
-        let fields = Fields::new().field("kind", kind).field("platform", platform.to_string()).field("base", before.chain_id());
-        Self { fields, instruction: format!("{}\0{}\0{}\0{kind}", at.project, at.stage.name, at.node.step), paths: Vec::new() }
+/// What was selected from somewhere, and where it is mounted, if it is.
+#[derive(Clone, Copy)]
+struct Selected<'a> {
+    selection: &'a Selection,
+    from: &'a Origin,
+    mounted: Option<&'a str>,
+}
+
+impl<'a> Recipe<'a> {
+    fn new(at: At<'a>, kind: &str, before: &'a Snapshot, platform: &Platform) -> Self {
+        let fields = Fields::new().field("kind", kind).field("platform", platform.to_string()).field(cache::BELOW, before.chain_id());
+        Self { fields, at, before, selections: Vec::new() }
+    }
+
+    /// Calls back with all that a record says of the step: made of it only on a miss.
+    pub(super) fn subject<T>(&self, plan: &Plan, work: impl FnOnce(&Subject<'_>) -> T) -> T {
+        let At { node, stage, step, project, .. } = self.at;
+        let keyword = step.shown.split_whitespace().next().unwrap_or_default();
+        let instruction = Instruction {
+            project: project.to_owned(),
+            place: format!("{}\0{}\0{keyword}", stage.name, node.step),
+            text: step.shown.clone(),
+        };
+        let paths: Vec<(String, PathValue)> =
+            self.selections.iter().flat_map(|each| each.selection.paths().into_iter().map(|told| each.path_value(told))).collect();
+        work(&Subject { fields: &self.fields, instruction: &instruction, below: &self.below(plan), paths: &paths })
+    }
+
+    fn below(&self, plan: &Plan) -> Below {
+        let base = self.before.base.as_ref();
+        let count = base.map_or(0, |base| base.config.rootfs.diff_ids.len());
+        let (image, steps) = self.before.layers.split_at_checked(count).unwrap_or((&[], &self.before.layers));
+        let texts = layered(plan, self.at.node.stage, self.at.node.step);
+        Below {
+            image: base.map(|base| (base.name.clone(), base.manifest.digest.to_string())),
+            image_layers: snapshot::chain_id(image),
+            layers: steps.iter().map(|held| held.diff_id.to_string()).zip(texts.into_iter().map(str::to_owned)).collect(),
+        }
     }
 
     #[must_use]
@@ -32,9 +68,17 @@ impl Recipe {
 
     /// Files selected from somewhere: what they are, and by path for the reason of a miss.
     #[must_use]
-    pub(super) fn with_selection(mut self, label: &str, selection: &Selection) -> Self {
-        self.paths.extend(selection.paths());
-        self.with(label, selection.digest())
+    pub(super) fn with_selection(mut self, from: &'a Origin, selection: &'a Selection) -> Self {
+        self.selections.push(Selected { selection, from, mounted: None });
+        self.with(cache::FILES, selection.digest())
+    }
+
+    /// Files that a mount shows.
+    #[must_use]
+    pub(super) fn with_mounted(mut self, mount: &'a Mount, selection: &'a Selection) -> Self {
+        let target = mount.target.as_str();
+        self.selections.push(Selected { selection, from: &mount.from, mounted: Some(target) });
+        self.with(format!("{} of --mount {target}", cache::FILES), selection.digest())
     }
 
     /// What the `.git` of fetched repositories is.
@@ -44,12 +88,12 @@ impl Recipe {
     }
 
     /// WORKDIR.
-    pub(super) fn workdir(at: At<'_>, before: &Snapshot, platform: &Platform, path: &str, user: &str) -> Self {
+    pub(super) fn workdir(at: At<'a>, before: &'a Snapshot, platform: &Platform, path: &str, user: &str) -> Self {
         Self::new(at, "WORKDIR", before, platform).with("path", path).with("user", user)
     }
 
     /// COPY or ADD, without what is selected.
-    pub(super) fn copy(at: At<'_>, before: &Snapshot, platform: &Platform, copy: &Copy) -> Self {
+    pub(super) fn copy(at: At<'a>, before: &'a Snapshot, platform: &Platform, copy: &Copy) -> Self {
         let kind = if copy.add { "ADD" } else { "COPY" };
         let mut recipe = Self::new(at, kind, before, platform)
             .with("destination", &copy.dest)
@@ -62,23 +106,19 @@ impl Recipe {
         for pattern in &copy.exclude {
             recipe = recipe.with("--exclude", pattern);
         }
-        for source in &copy.sources {
-            if let CopySource::Inline(file) = source {
-                recipe = recipe.with(format!("heredoc {}", file.name), &file.data);
-            }
-        }
         recipe
     }
 
     /// RUN, without the contents of its mounts.
-    pub(super) fn run(at: At<'_>, before: &Snapshot, platform: &Platform, run: &Run, limits: &Limits) -> Self {
+    pub(super) fn run(at: At<'a>, before: &'a Snapshot, platform: &Platform, run: &Run, limits: &Limits) -> Self {
         let mut recipe = Self::new(at, "RUN", before, platform).with("command", run.argv.len().to_string());
-        for word in &run.argv {
-            recipe = recipe.with("command", word);
+        for (number, word) in run.argv.iter().enumerate() {
+            recipe.fields = recipe.fields.shown_as("command", if number < run.shell { "SHELL" } else { "command" }, word);
         }
         for (name, value) in &run.env {
-            let kind = if run.args.contains(name) { "ARG" } else { "ENV" };
-            recipe = recipe.with(format!("{kind} {name}"), value);
+            // To the step a variable is a variable, whoever set it.
+            let shown = format!("{} {name}", if run.args.contains(name) { "ARG" } else { "ENV" });
+            recipe.fields = recipe.fields.shown_as(format!("variable {name}"), shown, value);
         }
         for file in &run.files {
             recipe = recipe.with(format!("heredoc {}", file.name), &file.data);
@@ -117,4 +157,39 @@ fn chmod_text(chmod: &Chmod) -> String {
         Chmod::Octal(mode) => format!("{mode:o}"),
         Chmod::Symbolic(text) => text.clone(),
     }
+}
+
+/// The steps that have made a layer before one begins, as written, the lowest first.
+fn layered(plan: &Plan, stage: StageId, before: usize) -> Vec<&str> {
+    let mut parts: Vec<&[Step]> = Vec::new();
+    let mut next = plan.stages.get(stage.0).map(|stage| (stage, before));
+    while let Some((stage, end)) = next {
+        parts.push(stage.steps.get(..end).unwrap_or(&stage.steps));
+        next = match &stage.start {
+            Start::Stage(below) => plan.stages.get(below.0).map(|stage| (stage, stage.steps.len())),
+            Start::Scratch | Start::Image(_) => None,
+        };
+    }
+    let all = parts.into_iter().rev().flatten();
+    all.filter(|step| !matches!(step.action, Action::Metadata)).map(|step| step.shown.as_str()).collect()
+}
+
+impl Selected<'_> {
+    /// A path as a user writes it: those of a context are below it.
+    fn path_value(&self, told: Told) -> (String, PathValue) {
+        let Told { path, mode, uid, gid, kind, content, attributes } = told;
+        let rooted = matches!(self.from, Origin::Stage(_) | Origin::Image(_));
+        let path = if rooted { path.as_str() } else { path.trim_start_matches('/') };
+        let path = self.mounted.map_or_else(|| path.to_owned(), |target| format!("{path} (at {target})"));
+        (path, PathValue { mode, uid, gid, kind: kind.to_owned(), attributes: hex(&attributes), digest: hex(&content) })
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
+        for digit in [byte >> 4, byte & 15] {
+            text.push(char::from_digit(u32::from(digit), 16).unwrap_or_default());
+        }
+        text
+    })
 }

@@ -20,6 +20,7 @@ mod key;
 mod mounts;
 mod permits;
 pub mod process;
+mod remembered;
 mod running;
 mod schedule;
 mod snapshot;

@@ -17,7 +17,7 @@ use super::{
     fault, snapshot,
 };
 use crate::{
-    cache::{self, Fields, Outcome},
+    cache::{self, Below, Fields, Instruction, Outcome, Subject},
     diag::closest,
     error::{Error, Kind},
     layer,
@@ -218,7 +218,8 @@ fn materialise(site: &Site<'_>, selection: &Selection) -> Result<snapshot::Held,
         let made = layer::write(site.store, &draft.finish(), &Chain::default(), site.compression())?;
         site.trees.learn(made.diff_id, Arc::clone(&made.index));
         let outcome = Outcome { diff_id: made.diff_id, created: String::new(), moments: selection.times().collect() };
-        cache::record(site.store, &fields, "mounted files", &[], &outcome)?;
+        let (instruction, below) = (Instruction { place: "mounted files".to_owned(), ..Instruction::default() }, Below::default());
+        cache::record(site.store, &Subject { fields: &fields, instruction: &instruction, below: &below, paths: &[] }, &outcome)?;
         outcome
     };
     let Some(blob) = site.store.any_layer_blob(&diff_id) else {

@@ -53,11 +53,7 @@ impl Snapshot {
 
     /// The diff ids as one value: what a step that sees the tree depends on.
     pub(super) fn chain_id(&self) -> String {
-        let mut hash = blake3::Hasher::new();
-        for held in &self.layers {
-            let _: &mut blake3::Hasher = hash.update(held.diff_id.0.as_bytes());
-        }
-        hash.finalize().to_hex().to_string()
+        chain_id(&self.layers)
     }
 
     /// Times in its layers that are not those of what they were made of.
@@ -80,4 +76,13 @@ impl Snapshot {
         self.layers.push(Held { diff_id, blob, image: None, moments });
         self
     }
+}
+
+/// The diff ids of some layers as one value.
+pub(super) fn chain_id(layers: &[Held]) -> String {
+    let mut hash = blake3::Hasher::new();
+    for held in layers {
+        let _: &mut blake3::Hasher = hash.update(held.diff_id.0.as_bytes());
+    }
+    hash.finalize().to_hex().to_string()
 }

@@ -61,7 +61,8 @@ impl Evaluator<'_, '_> {
                 .error(error.label("its command or a variable holds one").help("look for it in the values of `--build-arg` and ENV"));
         }
         let hostname = self.evaluation.request.hostname().to_owned();
-        let action = Run { argv: program, env, args, proxy, cwd, user, network, hostname, files, mounts, security, devices };
+        let shell = if matches!(run.line, CommandLine::Shell(_)) { program.len().saturating_sub(1) } else { 0 };
+        let action = Run { argv: program, shell, env, args, proxy, cwd, user, network, hostname, files, mounts, security, devices };
         let parts = run.mounts.iter().enumerate().map(|(index, mount)| (format!("mount {index}"), mount.span)).collect::<BTreeMap<_, _>>();
         self.step(command, Action::Run(action), history, parts);
     }

@@ -99,6 +99,8 @@ pub enum Action {
 pub struct Run {
     /// The shell included.
     pub argv: Vec<String>,
+    /// So many words of `argv` are the shell's; 0 in the exec form.
+    pub shell: usize,
     /// ENV and declared ARGs in the order in which they were last set, each name once. `PATH` is always there.
     pub env: Vec<(String, String)>,
     /// Names in `env` that come from an ARG: their values are shown as digests in records.

@@ -27,7 +27,7 @@ pub use draft::Draft;
 pub use mode::{BadMode, ModeChange};
 pub use place::Placement;
 pub use select::{CopySpec, select};
-pub use selection::{Selection, SelectionDigest};
+pub use selection::{Selection, SelectionDigest, Told};
 pub use trees::Tree;
 pub use unpack::Spool;
 

@@ -1,6 +1,6 @@
 //! What COPY selected: entries with their metadata and the digests of their bytes, complete before a key is asked for.
 
-use std::{fmt::Write as _, sync::Arc};
+use std::sync::Arc;
 
 use super::Inode;
 use crate::{
@@ -22,6 +22,25 @@ impl AsRef<[u8]> for SelectionDigest {
     fn as_ref(&self) -> &[u8] {
         &self.0
     }
+}
+
+/// What a key holds of one path, in parts, to tell later what changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Told {
+    /// As the instruction names it, with what is below.
+    pub path: String,
+    /// Permission bits.
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// `file`, `dir`, `symlink`, `char`, `block` or `fifo`.
+    pub kind: &'static str,
+    /// The digest of a file's bytes, a link's target, a device's numbers.
+    pub content: Vec<u8>,
+    /// Names and values, each behind its length; empty: none.
+    pub attributes: Vec<u8>,
 }
 
 /// One source, or one match of a pattern.
@@ -150,18 +169,18 @@ impl Selection {
         SelectionDigest(*hasher.finalize().as_bytes())
     }
 
-    /// Each selected path with what is in the key of it, readable: `file 0644 0:0 <digest>`.
-    pub fn paths(&self) -> Vec<(String, String)> {
+    /// Each selected path with what is in the key of it.
+    pub fn paths(&self) -> Vec<Told> {
         let mut all = Vec::new();
         for item in &self.items {
             match &item.what {
-                Taken::One(row) => all.push((item.shown.clone(), row.summary())),
+                Taken::One(row) => all.push(row.told(item.shown.clone())),
                 Taken::Contents(rows) => {
                     let top = item.shown.trim_end_matches('/');
                     all.extend(rows.iter().map(|row| {
                         let below = String::from_utf8_lossy(row.path.as_bytes());
                         let path = if matches!(top, "" | ".") { below.into_owned() } else { format!("{top}/{below}") };
-                        (path, row.summary())
+                        row.told(path)
                     }));
                 }
             }
@@ -200,26 +219,21 @@ impl Row {
         }
     }
 
-    fn summary(&self) -> String {
-        let (kind, rest) = match &self.node {
-            Taking::File { digest, .. } => ("file", format!(" {digest:?}")),
-            Taking::Dir { .. } => ("dir", String::new()),
-            Taking::Symlink(target) => ("link", format!(" {}", String::from_utf8_lossy(target).escape_debug())),
-            Taking::Char(major, minor) => ("char", format!(" {major}:{minor}")),
-            Taking::Block(major, minor) => ("block", format!(" {major}:{minor}")),
-            Taking::Fifo => ("fifo", String::new()),
+    fn told(&self, path: String) -> Told {
+        let (kind, content) = match &self.node {
+            Taking::File { digest, .. } => ("file", digest.0.to_vec()),
+            Taking::Dir { .. } => ("dir", Vec::new()),
+            Taking::Symlink(target) => ("symlink", target.clone()),
+            Taking::Char(major, minor) => ("char", format!("{major}:{minor}").into_bytes()),
+            Taking::Block(major, minor) => ("block", format!("{major}:{minor}").into_bytes()),
+            Taking::Fifo => ("fifo", Vec::new()),
         };
-        let mut text = format!("{kind} {:04o} {}:{}{rest}", self.mode, self.uid, self.gid);
-        if !self.xattrs.is_empty() {
-            let mut hasher = blake3::Hasher::new();
-            for (name, value) in &self.xattrs {
-                field(&mut hasher, name);
-                field(&mut hasher, value);
-            }
-            // Writing to a String cannot fail.
-            let _written = write!(text, " attributes {}", hasher.finalize().to_hex());
+        let mut attributes = Vec::new();
+        for bytes in self.xattrs.iter().flat_map(|(name, value)| [name, value]) {
+            attributes.extend((bytes.len() as u64).to_le_bytes());
+            attributes.extend(bytes);
         }
-        text
+        Told { path, mode: self.mode, uid: self.uid, gid: self.gid, kind, content, attributes }
     }
 }
 

@@ -36,6 +36,7 @@ mod lint;
 mod messages;
 mod mounts;
 mod parser;
+mod reasons;
 mod rebuild;
 mod registry;
 mod secrets;
