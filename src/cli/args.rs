@@ -7,6 +7,7 @@ use clap::{
     builder::{PossibleValuesParser, TypedValueParser},
 };
 
+use super::store_limits::LimitFlags;
 use crate::sandbox::driver::{Preset, SnapshotWish};
 
 /// Turns a Dockerfile into an OCI image: no daemon, no root.
@@ -120,6 +121,27 @@ pub(super) enum Command {
         json: bool,
         /// The Dockerfile; `-` is standard input
         file: PathBuf,
+    },
+    /// Show what the store holds
+    Du {
+        /// By image and by instruction too
+        #[arg(short, long)]
+        verbose: bool,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Remove what can be made again: all that no image with a name needs, or as much as limits ask
+    Prune {
+        /// Images with names too
+        #[arg(short, long)]
+        all: bool,
+        /// Remove the whole store
+        #[arg(long, conflicts_with_all = ["all", "reserved_space", "max_used_space", "min_free_space", "max_used_inodes"])]
+        reset: bool,
+        /// What is to be left
+        #[command(flatten)]
+        limits: LimitFlags,
     },
     /// Try what a build needs of this machine, and name what is missing
     Doctor {

@@ -1,4 +1,4 @@
-//! `config.toml`: what holds for registries.
+//! `config.toml`: what holds for registries, and what the store may hold.
 //!
 //! ```toml
 //! [registry."docker.io"]
@@ -6,6 +6,8 @@
 //! [registry."10.0.0.5:5000"]
 //! insecure = true
 //! ca = "/etc/ssl/private-ca.pem"
+//! [store]
+//! max-used-space = "40GB"
 //! ```
 
 use std::{
@@ -16,9 +18,11 @@ use std::{
 
 use serde::Deserialize;
 
+use super::store_limits::LimitSection;
 use crate::{
     error::{Error, Kind},
     front::RegistrySettings,
+    store::Limits,
 };
 
 #[derive(Debug, Default, Deserialize)]
@@ -26,6 +30,17 @@ use crate::{
 struct File {
     #[serde(default)]
     registry: BTreeMap<String, Registry>,
+    #[serde(default)]
+    store: LimitSection,
+}
+
+/// What it says.
+#[derive(Debug, Default)]
+pub(super) struct Config {
+    /// By host.
+    pub(super) registries: BTreeMap<String, RegistrySettings>,
+    /// Of the store.
+    pub(super) limits: Limits,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -39,30 +54,32 @@ struct Registry {
 }
 
 /// Reads the file; one that was not asked for need not be there.
-pub(super) fn read(path: &Path, asked_for: bool) -> Result<BTreeMap<String, RegistrySettings>, Error> {
+pub(super) fn read(path: &Path, asked_for: bool) -> Result<Config, Error> {
     let refused = |error: std::io::Error, path: &Path| Error::new(Kind::Usage, format!("cannot read `{}`", path.display())).because(&error);
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
-        Err(error) if error.kind() == ErrorKind::NotFound && !asked_for => return Ok(BTreeMap::new()),
+        Err(error) if error.kind() == ErrorKind::NotFound && !asked_for => return Ok(Config::default()),
         Err(error) => return Err(refused(error, path)),
     };
     let file: File = toml::from_str(&text).map_err(|error| {
         let line = error.span().map_or(0, |span| text.get(..span.start).unwrap_or_default().matches('\n').count() + 1);
         Error::new(Kind::Usage, format!("{}:{line}: {}", path.display(), error.message()))
     })?;
-    let mut all = BTreeMap::new();
+    let limits = file.store.limits()?;
+    let mut registries = BTreeMap::new();
     for (host, registry) in file.registry {
         let ca = registry.ca.map(|ca| std::fs::read(&ca).map_err(|error| refused(error, &ca))).transpose()?;
-        drop(all.insert(host, RegistrySettings { mirrors: registry.mirrors, insecure: registry.insecure, ca }));
+        drop(registries.insert(host, RegistrySettings { mirrors: registry.mirrors, insecure: registry.insecure, ca }));
     }
-    Ok(all)
+    Ok(Config { registries, limits })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::Amount;
 
-    fn file(text: &str) -> Result<BTreeMap<String, RegistrySettings>, Error> {
+    fn file(text: &str) -> Result<Config, Error> {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("config.toml");
         std::fs::write(&path, text).unwrap();
@@ -72,7 +89,8 @@ mod tests {
     #[test]
     fn a_registry_has_mirrors_and_may_be_insecure() {
         let all = file("[registry.\"docker.io\"]\nmirrors = [\"https://mirror.example\"]\n[registry.\"10.0.0.5:5000\"]\ninsecure = true\n")
-            .unwrap();
+            .unwrap()
+            .registries;
         assert_eq!(all["docker.io"].mirrors, ["https://mirror.example"]);
         assert!(all["10.0.0.5:5000"].insecure);
     }
@@ -85,8 +103,18 @@ mod tests {
     }
 
     #[test]
+    fn the_store_has_limits() {
+        let limits = file("[store]\nmax-used-space = \"40GB\"\nmax-used-inodes = 5\nmin-free-space = \"10%\"\n").unwrap().limits;
+        assert_eq!(limits.max_used_space, Some(Amount::Number(40 << 30)));
+        assert_eq!((limits.max_used_inodes, limits.min_free_space), (Some(Amount::Number(5)), Some(Amount::Percent(10))));
+        assert_eq!(limits.reserved_space, None);
+        assert!(file("[store]\nmax-used-space = \"much\"\n").unwrap_err().headline.contains("`max-used-space` of [store]"));
+        assert!(file("[store]\nmax = 1\n").is_err());
+    }
+
+    #[test]
     fn a_file_that_nobody_asked_for_may_be_absent() {
-        assert!(read(Path::new("/nonexistent/config.toml"), false).unwrap().is_empty());
+        assert!(read(Path::new("/nonexistent/config.toml"), false).unwrap().registries.is_empty());
         assert!(read(Path::new("/nonexistent/config.toml"), true).is_err());
     }
 }

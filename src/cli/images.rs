@@ -47,7 +47,7 @@ pub(super) fn unknown(store: &Store, name: &Reference) -> Error {
 
 /// Lists the images. One whose blobs are damaged is listed without its details.
 pub(super) fn list(around: &Surroundings, columns: Columns) -> Result<(), Failure> {
-    let store = around.store()?;
+    let store = around.store()?.looking();
     let refs = store.refs()?;
     let rows: Vec<(Reference, crate::oci::Descriptor, Option<Image>)> = refs
         .into_iter()
@@ -131,7 +131,8 @@ fn human(bytes: u64) -> String {
     format!("{value:.*}{}", usize::from(unit > 0 && value < 100.0), units.get(unit).unwrap_or(&"B"))
 }
 
-fn align(table: &[Vec<String>]) -> String {
+/// Columns as wide as their widest cell.
+pub(super) fn align(table: &[Vec<String>]) -> String {
     let count = table.iter().map(Vec::len).max().unwrap_or(0);
     let widths: Vec<usize> =
         (0..count).map(|column| table.iter().filter_map(|row| row.get(column)).map(String::len).max().unwrap_or(0)).collect();

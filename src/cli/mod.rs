@@ -7,14 +7,17 @@ mod build;
 mod call;
 mod config;
 mod doctor;
+mod du;
 mod images;
 mod limits_spec;
 mod output_spec;
 mod parse;
 mod progress;
+mod prune;
 mod report;
 mod request;
 mod ssh_spec;
+mod store_limits;
 mod surroundings;
 mod transfers;
 
@@ -48,6 +51,7 @@ pub fn main() -> ExitCode {
     let args: Vec<OsString> = std::env::args_os().collect();
     match args.get(1).and_then(|first| first.to_str()) {
         Some(crate::front::ENGINE) => crate::front::engine_main(),
+        Some(crate::front::UPKEEP) => crate::front::upkeep_main(args.get(2).map_or_else(Default::default, OsString::as_os_str)),
         Some(crate::sandbox::STEP_INIT) => crate::sandbox::init_main(),
         Some(crate::sandbox::SUPERVISOR) => crate::sandbox::supervisor_main(),
         Some(crate::sandbox::probe::PROBE_ENGINE) => {
@@ -113,6 +117,8 @@ fn run(cli: Cli, cancel: &Cancel) -> u8 {
         Command::Images { quiet, digests, json } => images::list(&around, images::Columns { quiet, digests, json }),
         Command::Load { input, tag, quiet } => archives::load(&around, input.as_deref(), tag.as_deref(), quiet),
         Command::Import { file, reference, change } => archives::import(&around, &file, &reference, &change),
+        Command::Du { verbose, json } => du::run(&around, verbose, json),
+        Command::Prune { all, reset, limits } => prune::run(&around, all, reset, &limits),
         Command::Doctor { apparmor_profile: true } => doctor::profile(),
         Command::Doctor { apparmor_profile: false } => doctor::run(&around),
         Command::Parse { json, file } => parse::run(&file, json),

@@ -8,12 +8,13 @@ use std::{
 
 use super::{args::Global, config};
 use crate::{
+    engine::upkeep::{Chore, Outcome, Work},
     error::{Error, Kind},
     fetch::{Settings, Ssh},
-    front::{LARGEST_DOCKERFILE, Registries, Remotes},
+    front::{self, LARGEST_DOCKERFILE, Registries, Remotes},
     registry::Proxies,
     sandbox::driver::{Preset, SnapshotWish},
-    store::Store,
+    store::{Limits, Store},
 };
 
 /// What a command finds around it.
@@ -24,6 +25,8 @@ pub(super) struct Surroundings {
     pub(super) registries: Registries,
     /// What is far off and no registry.
     pub(super) remotes: Remotes,
+    /// What the store may hold.
+    pub(super) limits: Limits,
     /// How steps are run, and what they change is kept.
     pub(super) driver: (Preset, SnapshotWish),
 }
@@ -43,12 +46,18 @@ impl Surroundings {
         };
         let settings = config.map(|path| config::read(&path, asked_for)).transpose()?.unwrap_or_default();
         let remotes = Remotes::new(fetching(proxies()));
-        Ok(Self { root, registries: Registries::new(settings, proxies())?, remotes, driver: (global.driver, global.snapshots) })
+        let (registries, limits) = (Registries::new(settings.registries, proxies())?, settings.limits);
+        Ok(Self { root, registries, remotes, limits, driver: (global.driver, global.snapshots) })
     }
 
     /// Opens the store.
     pub(super) fn store(&self) -> Result<Store, Error> {
-        Store::open(&self.root).map_err(Error::from)
+        Ok(Store::open(&self.root)?.within(self.limits))
+    }
+
+    /// Has work on the store done.
+    pub(super) fn upkeep(&self, work: Work) -> Result<Outcome, Error> {
+        front::upkeep(&Chore { store: self.root.clone(), limits: self.limits, work }, self.driver.0)
     }
 }
 

@@ -12,6 +12,7 @@ use crate::{
         Limits,
         driver::{Preset, SnapshotWish},
     },
+    store,
 };
 
 /// A context: where files come from.
@@ -35,6 +36,8 @@ pub enum Files {
 pub struct Job {
     /// The store.
     pub store: PathBuf,
+    /// What it may hold.
+    pub bounds: store::Limits,
     /// What to do.
     pub plan: Plan,
     /// The build context; `None`: an empty one.

@@ -28,6 +28,7 @@ mod sources;
 mod stop;
 mod trees;
 mod turns;
+pub mod upkeep;
 pub mod wire;
 mod workplace;
 

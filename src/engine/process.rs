@@ -111,7 +111,14 @@ pub fn serve(socket: UnixStream, lifeline: OwnedFd, handoff: OwnedFd, place: &Pl
     let remote = Remote::new(socket, lifeline, handoff).map_err(|_error| gone())?;
     let job: Option<Job> = wire::receive(&mut *whole(&remote.answers)).ok().flatten();
     let Some(job) = job else { return Err(gone()) };
-    let built = Store::open(&job.store).map_err(Error::from).and_then(|store| build::build(&job, &store, place, &remote));
+    let store = Store::open(&job.store).map_err(Error::from).map(|store| store.within(job.bounds));
+    let built = store.as_ref().map_err(Clone::clone).and_then(|store| {
+        let built = build::build(&job, store, place, &remote);
+        if let Some(told) = store.told() {
+            remote.event(Event::Note { text: told.to_string() });
+        }
+        built
+    });
     remote.tell(&match built {
         Ok(images) => {
             let built =
@@ -120,5 +127,9 @@ pub fn serve(socket: UnixStream, lifeline: OwnedFd, handoff: OwnedFd, place: &Pl
         }
         Err(error) => FromEngine::Failed(error),
     });
+    // What it holds in the store is held until the front holds it, and says so by hanging up.
+    if let (Ok(_store), Ok(mut socket)) = (&store, remote.answers.lock()) {
+        let _hung_up: std::io::Result<Option<FromFront>> = wire::receive(&mut *socket);
+    }
     Ok(())
 }

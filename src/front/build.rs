@@ -229,6 +229,7 @@ fn job(request: &Request, (context, named): (&Context, &Named), text: &Text, ses
     let store = session.store.root().to_owned();
     Ok(Job {
         store,
+        bounds: session.store.limits(),
         plan,
         context: context.files(text.path.as_deref())?,
         named: named.files(request)?,

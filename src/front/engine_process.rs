@@ -94,6 +94,8 @@ fn in_process(
         event(happened);
     };
     let outcome = converse(&mut socket, &handoff, answers, &mut with_refusals);
+    // The engine waits for it.
+    drop(socket);
     let status = engine.wait().map_err(broken)?;
     result(outcome, cancel, &format!("the engine's process ended with status {status} and without a result"))
 }
@@ -159,7 +161,12 @@ fn converse(
                 event(happened);
                 continue;
             }
-            FromEngine::Built(images) => return Ok(Some(Ok(images))),
+            FromEngine::Built(images) => {
+                for BuiltImage { manifest, .. } in &images {
+                    answers.store.hold(manifest);
+                }
+                return Ok(Some(Ok(images)));
+            }
             FromEngine::Failed(error) => return Ok(Some(Err(error))),
             FromEngine::Fetch { image, blob } => FromFront::Fetched(answers.registries.blob(&image, &blob, answers.store, event)),
             FromEngine::Source(source) => {

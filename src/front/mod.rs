@@ -16,6 +16,7 @@ mod registries;
 mod remotes;
 mod secret;
 mod sinks;
+mod upkeep;
 
 pub use agent::Agent;
 pub use bases::NamedContext;
@@ -29,3 +30,4 @@ pub use registries::{Registries, RegistrySettings};
 pub use remotes::{Order, Remotes};
 pub use secret::Secret;
 pub use sinks::{Place, Sink, SinkKind};
+pub use upkeep::{UPKEEP, upkeep, upkeep_main};

@@ -14,6 +14,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::{
     Error, Store,
+    pin::Pin,
     sealed::{discard, open_regular},
     temp::TempFile,
 };
@@ -26,7 +27,7 @@ impl Store {
     /// Begins a blob; nothing is there before [`BlobWriter::commit`].
     pub fn blob_writer(&self) -> Result<BlobWriter, Error> {
         let file = BufWriter::with_capacity(128 * 1024, TempFile::create(&self.tmp())?);
-        Ok(BlobWriter { file, hasher: Sha256::new(), size: 0, blobs: self.blobs() })
+        Ok(BlobWriter { file, hasher: Sha256::new(), size: 0, store: self.clone() })
     }
 
     /// Puts bytes in memory: configs and manifests.
@@ -38,6 +39,7 @@ impl Store {
 
     /// A small blob, verified, at most `limit` bytes (a larger one is [`Error::Mismatch`]). `None`: missing or damaged (then it is deleted).
     pub fn blob(&self, digest: &Digest, limit: u64) -> Result<Option<Vec<u8>>, Error> {
+        self.pin(Pin::Blob(*digest));
         let path = self.blob_path(digest);
         let Some(file) = open_regular(&path)? else { return Ok(None) };
         let mut bytes = Vec::new();
@@ -55,6 +57,7 @@ impl Store {
 
     /// A stream of a blob; the digest and size are checked when its end is read, and a mismatch is a read error. `None`: missing.
     pub fn open_blob(&self, descriptor: &Descriptor) -> Result<Option<BlobReader>, Error> {
+        self.pin(Pin::Blob(descriptor.digest));
         let path = self.blob_path(&descriptor.digest);
         let Some(file) = open_regular(&path)? else { return Ok(None) };
         if file.metadata().map_err(PathError::new("stat", &path))?.len() != descriptor.size {
@@ -75,6 +78,11 @@ impl Store {
 
     /// Is it there with that size? Does not read it.
     pub fn has_blob(&self, digest: &Digest, size: u64) -> bool {
+        self.pin(Pin::Blob(*digest));
+        self.is_there(digest, size)
+    }
+
+    pub(super) fn is_there(&self, digest: &Digest, size: u64) -> bool {
         fs::symlink_metadata(self.blob_path(digest)).is_ok_and(|found| found.is_file() && found.len() == size)
     }
 
@@ -103,11 +111,11 @@ impl Store {
         Ok(None)
     }
 
-    fn blobs(&self) -> PathBuf {
+    pub(super) fn blobs(&self) -> PathBuf {
         self.root.join("blobs/sha256")
     }
 
-    fn blob_path(&self, digest: &Digest) -> PathBuf {
+    pub(super) fn blob_path(&self, digest: &Digest) -> PathBuf {
         self.blobs().join(digest.hex())
     }
 }
@@ -118,7 +126,7 @@ pub struct BlobWriter {
     file: BufWriter<TempFile>,
     hasher: Sha256,
     size: u64,
-    blobs: PathBuf,
+    store: Store,
 }
 
 impl BlobWriter {
@@ -133,7 +141,8 @@ impl BlobWriter {
                 return Err(mismatch(wanted, wanted.to_string(), digest.to_string()));
             }
         }
-        let path = self.blobs.join(digest.hex());
+        let path = self.store.blob_path(&digest);
+        self.store.reserve_file(&path, self.size, Some(Pin::Blob(digest)));
         let file = self.file.into_inner().map_err(|error| PathError::new("write", &path)(error.into_error()))?;
         // An older file of that name is replaced even so: this one is known to be right.
         file.persist(&path, true)?;

@@ -2,10 +2,14 @@
 //!
 //! Both check themselves; the index is in its own form inside of the seal.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use super::{
     Error, Store,
+    pin::Pin,
     sealed::{Sealed, file_name},
     trees::make_dir,
 };
@@ -23,28 +27,35 @@ const BLOB: Sealed = Sealed { kind: "layer", limit: 64 << 10, durable: false };
 impl Store {
     /// A layer's index. `None`: missing or damaged (then it is deleted).
     pub fn index(&self, layer: &DiffId) -> Result<Option<Index>, Error> {
+        self.pin(Pin::Layer(*layer));
         let path = self.index_path(layer);
         let Some(bytes) = INDEX.read(&path, &layer.0.hex())? else { return Ok(None) };
         let index = Index::decode(&bytes).ok();
-        if index.is_none() {
-            drop(fs::remove_file(&path));
+        match &index {
+            Some(index) => self.learn_size(layer, index),
+            None => drop(fs::remove_file(&path)),
         }
         Ok(index)
     }
 
     /// Records a layer's index.
     pub fn put_index(&self, layer: &DiffId, index: &Index) -> Result<(), Error> {
-        INDEX.write(&self.tmp(), &self.index_path(layer), &layer.0.hex(), &index.encode())
+        let (path, bytes) = (self.index_path(layer), index.encode());
+        self.reserve_file(&path, INDEX.length(&bytes), Some(Pin::Layer(*layer)));
+        self.learn_size(layer, index);
+        INDEX.write(&self.tmp(), &path, &layer.0.hex(), &bytes)
     }
 
     /// The blob a layer was compressed as by that compressor (its id: crate, version, level, block size), or pulled as (`pulled`).
     /// `None` too if that blob is not there.
     pub fn layer_blob(&self, layer: &DiffId, compressor: &str) -> Option<Descriptor> {
+        self.pin(Pin::Layer(*layer));
         self.remembered(layer, &file_name(compressor))
     }
 
     /// Any blob of a layer that is there: the one that was pulled first, then by name.
     pub fn any_layer_blob(&self, layer: &DiffId) -> Option<Descriptor> {
+        self.pin(Pin::Layer(*layer));
         let mut names: Vec<String> =
             fs::read_dir(self.layer_dir(layer)).ok()?.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect();
         names.sort_by_key(|name| (name != "pulled", name.clone()));
@@ -54,23 +65,35 @@ impl Store {
     /// Remembers it.
     pub fn put_layer_blob(&self, layer: &DiffId, compressor: &str, blob: &Descriptor) -> Result<(), Error> {
         let dir = self.layer_dir(layer);
-        make_dir(&dir)?;
         let name = file_name(compressor);
+        let path = dir.join(&name);
         let json = serde_json::to_vec(blob).map_err(|error| Error::encoding(&dir, error))?;
-        BLOB.write(&self.tmp(), &dir.join(&name), &bound(layer, &name), &json)
+        self.reserve_file(&path, BLOB.length(&json), Some(Pin::Layer(*layer)));
+        make_dir(&dir)?;
+        BLOB.write(&self.tmp(), &path, &bound(layer, &name), &json)
     }
 
     fn remembered(&self, layer: &DiffId, name: &str) -> Option<Descriptor> {
-        let bytes = BLOB.read(&self.layer_dir(layer).join(name), &bound(layer, name)).ok()??;
-        let blob: Descriptor = serde_json::from_slice(&bytes).ok()?;
-        self.has_blob(&blob.digest, blob.size).then_some(blob)
+        Self::entry(layer, &self.layer_dir(layer).join(name)).filter(|blob| self.is_there(&blob.digest, blob.size))
     }
 
-    fn index_path(&self, layer: &DiffId) -> PathBuf {
+    /// What one of a layer's files says. It is removed if it is damaged.
+    pub(super) fn entry(layer: &DiffId, path: &Path) -> Option<Descriptor> {
+        let bytes = BLOB.read(path, &bound(layer, path.file_name()?.to_str()?)).ok()??;
+        serde_json::from_slice(&bytes).ok()
+    }
+
+    /// Reads an index for its own sake.
+    pub(super) fn index_of(&self, layer: &DiffId) -> Option<Index> {
+        let bytes = INDEX.read(&self.index_path(layer), &layer.0.hex()).ok()??;
+        Index::decode(&bytes).ok()
+    }
+
+    pub(super) fn index_path(&self, layer: &DiffId) -> PathBuf {
         self.root.join("index").join(layer.0.hex())
     }
 
-    fn layer_dir(&self, layer: &DiffId) -> PathBuf {
+    pub(super) fn layer_dir(&self, layer: &DiffId) -> PathBuf {
         self.root.join("layers").join(layer.0.hex())
     }
 }

@@ -10,8 +10,10 @@
 //! refs/<hex>                   image names → descriptors
 //! cache/<key>                  step records, self-checking
 //! git/<hex>/                   bare repositories that were fetched into
-//! locks/                       locks on names, gone when free
+//! locks/                       locks on names, gone when free; what running processes hold, `pin-*`
+//! mounts/<domain>/<name>/      what cache mounts hold
 //! salt                         32 random bytes, made once
+//! ledger                       what all that takes, counted
 //! tmp/                         locked while in use, swept when not
 //! ```
 //!
@@ -21,27 +23,46 @@
 //! user) both open it: what only the engine may delete, the front leaves without a word.
 
 mod blob;
+mod census;
+mod evict;
 mod layers;
+mod ledger;
+mod limits;
 mod lock;
+mod measure;
+mod named;
+mod pin;
+mod prune;
 mod record;
 mod refs;
 mod remove;
 mod repositories;
+mod reserve;
 mod sealed;
+mod size;
 mod temp;
 mod trees;
+mod usage;
 
 pub use blob::{BlobReader, BlobWriter};
+pub use census::Kind;
+pub use limits::{Amount, Bounds, Limits};
 pub use lock::Lock;
+pub use prune::{Pruned, Pruning};
+pub use reserve::Told;
+pub use size::{Size, shown_bytes};
 pub use temp::Scratch;
+pub use usage::{ImageUse, LayerUse, Usage};
 
 use std::{
     fs,
     io::{self, Read as _, Write as _},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use crate::sys::PathError;
+use reserve::Shared;
 
 /// The format that this program reads and writes.
 const FORMAT: u32 = 1;
@@ -89,13 +110,16 @@ impl Error {
 pub struct Store {
     root: PathBuf,
     boot: String,
+    /// Is what is read through it held?
+    holding: bool,
+    shared: Arc<Shared>,
 }
 
 impl Store {
     /// Opens the store at `root`, making it if it is not there; sweeps temporary files that nobody holds.
     /// A directory with something else in it is refused.
     pub fn open(root: &Path) -> Result<Self, Error> {
-        let store = Self { root: root.to_owned(), boot: trees::boot_id()? };
+        let store = Self { root: root.to_owned(), boot: trees::boot_id()?, holding: true, shared: Arc::default() };
         trees::make_dir(root)?;
         let known = store.format()?;
         for dir in DIRS {
@@ -109,6 +133,23 @@ impl Store {
         temp::sweep(&store.tmp());
         temp::sweep(&root.join("locks"));
         Ok(store)
+    }
+
+    /// The same store, kept within these limits. What was held so far is let go.
+    #[must_use]
+    pub fn within(self, limits: Limits) -> Self {
+        Self { shared: Arc::new(Shared::within(limits)), ..self }
+    }
+
+    /// What it may hold, as it was said.
+    pub fn limits(&self) -> Limits {
+        self.shared.limits
+    }
+
+    /// The same store to look at: what is read through it is neither held nor noted as used.
+    #[must_use]
+    pub fn looking(self) -> Self {
+        Self { holding: false, ..self }
     }
 
     /// Where it is.
@@ -135,7 +176,8 @@ impl Store {
             return Err(self.unknown(found.escape_debug().to_string()));
         }
         // Not there, or empty after a power cut. It is ours if all that is in it could be.
-        let tops: Vec<&str> = DIRS.iter().filter_map(|dir| dir.split('/').next()).chain(["format", "salt", "stat", "mounts"]).collect();
+        let tops: Vec<&str> =
+            DIRS.iter().filter_map(|dir| dir.split('/').next()).chain(["format", "ledger", "salt", "stat", "mounts"]).collect();
         for entry in fs::read_dir(&self.root).map_err(PathError::new("read", &self.root))? {
             let name = entry.map_err(PathError::new("read", &self.root))?.file_name();
             if !tops.iter().any(|top| name == *top) {

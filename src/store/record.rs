@@ -2,7 +2,7 @@
 
 use std::{io, path::PathBuf};
 
-use super::{Error, Store, sealed::Sealed, temp::random};
+use super::{Error, Store, reserve::touch, sealed::Sealed, temp::random};
 use crate::sys::PathError;
 
 /// The digests by path of a large COPY are the largest: some hundred bytes for each file.
@@ -13,12 +13,19 @@ const SALT: Sealed = Sealed { kind: "salt", limit: 32, durable: true };
 impl Store {
     /// A step record's bytes, checked. `None`: missing or damaged (then it is deleted).
     pub fn record(&self, key: &str) -> Result<Option<Vec<u8>>, Error> {
-        RECORD.read(&self.record_path(key)?, key)
+        let path = self.record_path(key)?;
+        let found = RECORD.read(&path, key)?;
+        if found.is_some() && self.holding {
+            let _there: bool = touch(&path);
+        }
+        Ok(found)
     }
 
     /// Writes a record (or what belongs to one); `key` is a file name of hex digits and `-`.
     pub fn put_record(&self, key: &str, bytes: &[u8]) -> Result<(), Error> {
-        RECORD.write(&self.tmp(), &self.record_path(key)?, key, bytes)
+        let path = self.record_path(key)?;
+        self.reserve_file(&path, RECORD.length(bytes), None);
+        RECORD.write(&self.tmp(), &path, key, bytes)
     }
 
     /// 32 random bytes that are this store's own, made once.

@@ -6,7 +6,7 @@ use std::{fs, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Error, Store, sealed::Sealed};
+use super::{Error, Store, pin::Pin, reserve::touch, sealed::Sealed};
 use crate::{
     oci::{Descriptor, Digest, Reference},
     sys::PathError,
@@ -32,12 +32,19 @@ impl Store {
         let path = self.refs_dir().join(&file);
         let named = Named { registry, repository, tag, digest, target: target.clone() };
         let json = serde_json::to_vec(&named).map_err(|error| Error::encoding(&path, error))?;
+        self.reserve_file(&path, REF.length(&json), Some(Pin::Blob(target.digest)));
         REF.write(&self.tmp(), &path, &file, &json)
     }
 
     /// What a name stands for.
     pub fn resolve_ref(&self, name: &Reference) -> Result<Option<Descriptor>, Error> {
-        Ok(self.named(&hashed(name))?.filter(|(found, _)| found == name).map(|(_, target)| target))
+        let file = hashed(name);
+        let found = self.named(&file)?.filter(|(found, _)| found == name).map(|(_, target)| target);
+        if let (Some(target), true) = (&found, self.holding) {
+            let _there: bool = touch(&self.refs_dir().join(file));
+            self.pin(Pin::Blob(target.digest));
+        }
+        Ok(found)
     }
 
     /// All names, sorted.
@@ -64,18 +71,18 @@ impl Store {
         }
     }
 
-    fn named(&self, file: &str) -> Result<Option<(Reference, Descriptor)>, Error> {
+    pub(super) fn named(&self, file: &str) -> Result<Option<(Reference, Descriptor)>, Error> {
         let Some(bytes) = REF.read(&self.refs_dir().join(file), file)? else { return Ok(None) };
         let named: Option<Named> = serde_json::from_slice(&bytes).ok();
         Ok(named.map(|Named { registry, repository, tag, digest, target }| (Reference { registry, repository, tag, digest }, target)))
     }
 
-    fn refs_dir(&self) -> PathBuf {
+    pub(super) fn refs_dir(&self) -> PathBuf {
         self.root.join("refs")
     }
 }
 
-fn hashed(name: &Reference) -> String {
+pub(super) fn hashed(name: &Reference) -> String {
     blake3::hash(name.to_string().as_bytes()).to_hex().to_string()
 }
 

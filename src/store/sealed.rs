@@ -37,6 +37,11 @@ impl Sealed {
         self.temp(tmp, name, payload)?.persist(path, self.durable)
     }
 
+    /// How long the file of a payload is.
+    pub(super) fn length(self, payload: &[u8]) -> u64 {
+        (payload.len() + "lapstrake  1 \n".len() + self.kind.len() + 64) as u64
+    }
+
     /// As [`Sealed::write`], but what is already there stays.
     pub(super) fn write_new(self, tmp: &Path, path: &Path, name: &str, payload: &[u8]) -> Result<bool, Error> {
         self.temp(tmp, name, payload)?.persist_new(path)

@@ -150,7 +150,7 @@ pub(super) fn sweep(dir: &Path) {
 }
 
 /// Locks what was just made. `false`: a sweeper came in between.
-fn owned(file: &File, path: &Path) -> Result<bool, Error> {
+pub(super) fn owned(file: &File, path: &Path) -> Result<bool, Error> {
     match file.try_lock() {
         Ok(()) => Ok(same(file, path)),
         Err(TryLockError::WouldBlock) => Ok(false),

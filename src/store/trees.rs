@@ -3,28 +3,33 @@
 //! Their files are not synced one by one. A new tree has a mark beside it, the symbolic link
 //! `<diff-id hex>.unsynced` → the boot id (a link, because its target is metadata: it cannot be there empty), which is made
 //! before the tree gets its name and removed after a syncfs. A mark of another boot says that the machine went
-//! down in between: such a tree is deleted and counts as missing.
+//! down in between: such a tree is deleted and counts as missing. A third name, `<diff-id hex>.size`, says how large it is.
 
 use std::{
     fs,
     io::{self, Read as _},
     os::unix::fs::{DirBuilderExt as _, symlink},
     path::{Path, PathBuf},
+    sync::PoisonError,
 };
 
 use rustix::fs::{CWD, RenameFlags};
 
 use super::{
     Error, Store,
+    measure::{measure, note, note_of},
+    pin::Pin,
     remove::remove_all,
     sealed::file_name,
+    size::Size,
     temp::{Scratch, fresh_name},
 };
-use crate::{oci::DiffId, sys::PathError};
+use crate::{oci::DiffId, sys::PathError, tree::Index};
 
 impl Store {
     /// The tree of a layer in an ownership domain, if it is there whole.
     pub fn tree(&self, domain: &str, layer: &DiffId) -> Option<PathBuf> {
+        self.pin(Pin::Layer(*layer));
         let path = self.tree_path(domain, layer);
         if !is_dir(&path) {
             return None;
@@ -49,18 +54,41 @@ impl Store {
 
     /// Takes the name from a tree, then deletes what is in it.
     fn bury(&self, path: &Path) -> Result<(), Error> {
-        let grave = Scratch::create(&self.tmp())?;
-        if fs::rename(path, grave.path().join("tree")).is_err() {
+        self.unname(path).map(drop)
+    }
+
+    /// Takes the name from a directory; what is in it is deleted with the grave. Without a place for one, at once.
+    pub(super) fn unname(&self, path: &Path) -> Result<Option<Scratch>, Error> {
+        let grave = Scratch::create(&self.tmp()).ok();
+        let moved = grave.as_ref().is_some_and(|grave| fs::rename(path, grave.path().join("tree")).is_ok());
+        if !moved {
             remove_all(path)?;
         }
         drop(fs::remove_file(mark(path)));
-        Ok(())
+        drop(fs::remove_file(note_of(path)));
+        Ok(grave)
+    }
+
+    /// Remembers how large the tree of a layer is, for when it is committed.
+    pub(super) fn learn_size(&self, layer: &DiffId, index: &Index) {
+        let mut sizes = self.shared.sizes.lock().unwrap_or_else(PoisonError::into_inner);
+        let _same = sizes.insert(*layer, Size::of_tree(index));
+    }
+
+    /// How large a tree is: as its index says, else as it is. It is noted beside it.
+    pub(super) fn measured(&self, layer: Option<&DiffId>, tree: &Path) -> Size {
+        let index = layer.and_then(|layer| self.index_of(layer));
+        let size = index.map_or_else(|| measure(tree), |index| Size::of_tree(&index));
+        note(tree, size);
+        size
     }
 
     /// The directory of a cache mount. If it is not there, `make` makes it at the path that it is given, which gets its
     /// name when it is complete. `name` tells it from others of the domain; any text will do.
     pub fn cache_mount<E: From<Error>>(&self, domain: &str, name: &str, make: impl FnOnce(&Path) -> Result<(), E>) -> Result<PathBuf, E> {
-        let path = self.root.join("mounts").join(file_name(domain)).join(file_name(name));
+        let below = format!("mounts/{}/{}", file_name(domain), file_name(name));
+        let path = self.root.join(&below);
+        self.pin(Pin::Directory(below));
         let _lock = self.internal_lock(&path.to_string_lossy())?;
         if is_dir(&path) {
             return Ok(path);
@@ -86,6 +114,10 @@ impl Store {
         if let Some(there) = self.tree(domain, layer) {
             return Ok(there);
         }
+        let known = self.shared.sizes.lock().unwrap_or_else(PoisonError::into_inner).get(layer).copied();
+        let size = known.unwrap_or_else(|| measure(dir));
+        // The tree, its size and its mark.
+        self.reserve(size + Size { bytes: 0, inodes: 2 }, Size::default(), Some(Pin::Layer(*layer)));
         let _lock = self.internal_lock(&path.to_string_lossy())?;
         // A link cannot be overwritten, so a new one is renamed onto what an earlier boot may have left.
         let mark = mark(&path);
@@ -93,6 +125,7 @@ impl Store {
         let fresh = scratch.path().join("mark");
         symlink(&self.boot, &fresh).map_err(PathError::new("create", &fresh))?;
         fs::rename(&fresh, &mark).map_err(PathError::new("rename", &mark))?;
+        note(&path, size);
         match rename_new(dir, &path) {
             Ok(()) => Ok(path),
             Err(error) if matches!(error.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::DirectoryNotEmpty) && is_dir(&path) => {

@@ -45,4 +45,5 @@ mod single_id;
 mod snapshots;
 mod ssh;
 mod structure;
+mod upkeep;
 mod users;
