@@ -286,6 +286,9 @@ pub(super) enum ProgressForm {
     Auto,
     /// Line by line.
     Plain,
+    /// An object of JSON for each event, as buildx writes them.
+    #[value(name = "rawjson")]
+    RawJson,
     /// Only what a failing step printed.
     Quiet,
     /// Nothing.

@@ -6,6 +6,7 @@ use super::{
     Failure,
     args::{Build, ProgressForm},
     call::Call,
+    ledger::Ledger,
     limits_spec,
     progress::{Form, Progress, visible},
     report, request,
@@ -44,8 +45,17 @@ pub(super) fn run(args: &Build, around: &Surroundings, cancel: &Cancel) -> Resul
     let source = &text.source;
     let mut event = |event: Event| show(&mut progress, form, source, &event);
     let built = front::build(&request, &context, &text, &session, &mut event, &mut io::stdout());
-    let built = built.map_err(|error| Failure::in_text(error, source.clone()))?;
-    finish(args, form, &built).map_err(Failure::from)
+    match built {
+        Ok(built) => finish(args, form, &built, progress.ledger()).map_err(Failure::from),
+        Err(error) => {
+            progress.failed(&error);
+            if let Some(path) = &args.metadata_file {
+                // The build's error is the one to tell.
+                let _unwritten = failed_metadata(&error, progress.ledger()).and_then(|bytes| write_whole(path, &bytes));
+            }
+            Err(Failure::in_text(error, source.clone()))
+        }
+    }
 }
 
 fn show(progress: &mut Progress<io::Stderr>, form: Form, source: &Source, event: &Event) {
@@ -59,6 +69,7 @@ fn form(args: &Build) -> Form {
     match args.progress {
         _ if args.quiet => Form::Quiet,
         ProgressForm::Auto | ProgressForm::Plain => Form::Plain,
+        ProgressForm::RawJson => Form::RawJson,
         ProgressForm::Quiet => Form::Quiet,
         ProgressForm::None => Form::None,
     }
@@ -85,13 +96,13 @@ fn legacy(args: &Build, progress: &mut Progress<io::Stderr>) {
 }
 
 /// Writes what says which image it is.
-fn finish(args: &Build, form: Form, built: &Built) -> Result<(), Error> {
+fn finish(args: &Build, form: Form, built: &Built, ledger: &Ledger) -> Result<(), Error> {
     let Some((_, image)) = built.images.first() else { return Err(Error::new(Kind::Bug, "a build without an image")) };
     if let Some(path) = &args.iidfile {
         write_whole(path, image.config_digest.to_string().as_bytes())?;
     }
     if let Some(path) = &args.metadata_file {
-        write_whole(path, &metadata(args, image)?)?;
+        write_whole(path, &metadata(args, image, ledger)?)?;
     }
     if args.quiet {
         report::print(&format!(
@@ -106,8 +117,8 @@ fn finish(args: &Build, form: Form, built: &Built) -> Result<(), Error> {
     Ok(())
 }
 
-/// What buildx writes to `--metadata-file`.
-fn metadata(args: &Build, image: &Image) -> Result<Vec<u8>, Error> {
+/// What buildx writes to `--metadata-file`, and the steps.
+fn metadata(args: &Build, image: &Image, ledger: &Ledger) -> Result<Vec<u8>, Error> {
     let mut fields = serde_json::Map::new();
     drop(fields.insert("containerimage.config.digest".into(), image.config_digest.to_string().into()));
     drop(fields.insert("containerimage.digest".into(), image.manifest.digest.to_string().into()));
@@ -117,7 +128,21 @@ fn metadata(args: &Build, image: &Image) -> Result<Vec<u8>, Error> {
     if !args.tags.is_empty() {
         drop(fields.insert("image.name".into(), args.tags.join(",").into()));
     }
-    serde_json::to_vec_pretty(&fields).map_err(|error| Error::new(Kind::Bug, "metadata are no JSON").because(&error))
+    drop(fields.insert("lapstrake.steps".into(), ledger.json()));
+    pretty(&fields)
+}
+
+/// What a build that failed writes there: no image, the steps and the error.
+fn failed_metadata(error: &Error, ledger: &Ledger) -> Result<Vec<u8>, Error> {
+    let mut fields = serde_json::Map::new();
+    drop(fields.insert("lapstrake.error".into(), error.to_string().into()));
+    drop(fields.insert("lapstrake.exitcode".into(), error.kind.exit_code().into()));
+    drop(fields.insert("lapstrake.steps".into(), ledger.json()));
+    pretty(&fields)
+}
+
+fn pretty(fields: &serde_json::Map<String, serde_json::Value>) -> Result<Vec<u8>, Error> {
+    serde_json::to_vec_pretty(fields).map_err(|error| Error::new(Kind::Bug, "metadata are no JSON").because(&error))
 }
 
 /// A file with these bytes, whole or not at all.

@@ -6,9 +6,13 @@ use std::{
     time::Instant,
 };
 
+use serde_json::Value;
+
+use super::{ledger::Ledger, rawjson::RawJson};
 use crate::{
     cache::Why,
     engine::{Event, How, StepInfo},
+    error::Error,
     oci::DiffId,
     sandbox::{
         Driver,
@@ -21,6 +25,8 @@ use crate::{
 pub(super) enum Form {
     /// Line by line.
     Plain,
+    /// An object of JSON for each event.
+    RawJson,
     /// Nothing, unless a step fails: then what it printed.
     Quiet,
     /// Nothing at all.
@@ -41,6 +47,8 @@ pub(super) struct Progress<W> {
     network: &'static str,
     /// Are all reasons wanted, and the records?
     explain: bool,
+    ledger: Ledger,
+    raw: RawJson,
 }
 
 /// A step that runs: when it began, and what it printed that is not shown yet.
@@ -53,7 +61,17 @@ impl<W: Write> Progress<W> {
     /// Nothing has happened. `network` is the value of the flag.
     pub(super) fn new(form: Form, to: W, network: &str) -> Self {
         let network = if network == "none" { "no network" } else { "the host's network" };
-        Self { form, to, steps: Vec::new(), running: BTreeMap::new(), transfers: BTreeMap::new(), network, explain: false }
+        Self {
+            form,
+            to,
+            steps: Vec::new(),
+            running: BTreeMap::new(),
+            transfers: BTreeMap::new(),
+            network,
+            explain: false,
+            ledger: Ledger::default(),
+            raw: RawJson::default(),
+        }
     }
 
     /// With all reasons for what is done and what is not.
@@ -64,11 +82,41 @@ impl<W: Write> Progress<W> {
 
     /// Shows an event. A terminal that is gone is no reason to stop a build.
     pub(super) fn show(&mut self, event: &Event) {
+        self.ledger.see(event);
         let _lost_terminal: io::Result<()> = match self.form {
             Form::Plain => self.plain(event),
+            Form::RawJson => self.raw.event(event, &self.ledger).map_or(Ok(()), |line| self.json(&line)),
             Form::Quiet => self.quiet(event),
             Form::None => Ok(()),
         };
+    }
+
+    /// The build ended with an error: says what was never begun.
+    pub(super) fn failed(&mut self, error: &Error) {
+        match self.form {
+            Form::Plain => {
+                for step in self.ledger.skipped() {
+                    let title = self.title(step);
+                    let _lost_terminal = writeln!(self.to, "#{} SKIPPED {title}", step + 1);
+                }
+            }
+            Form::RawJson => {
+                for line in self.raw.failed(error, &self.ledger) {
+                    let _lost_terminal = self.json(&line);
+                }
+            }
+            Form::Quiet | Form::None => {}
+        }
+    }
+
+    /// What became of each step.
+    pub(super) fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    fn json(&mut self, line: &Value) -> io::Result<()> {
+        writeln!(self.to, "{line}")?;
+        self.to.flush()
     }
 
     /// Shows a line that belongs to no step.

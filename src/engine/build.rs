@@ -1,7 +1,7 @@
 //! A build: the graph run to its end.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, atomic::AtomicBool},
     time::Instant,
 };
@@ -91,7 +91,7 @@ pub fn build(job: &Job, store: &Store, place: &Place, front: &dyn Front) -> Resu
     let graph = Graph::of(plan);
     let ways = Ways::find(place, job.snapshots, store)?;
     front.event(Event::Driver { driver: ways.driver(), refused: ways.refused.clone() });
-    front.event(Event::Planned { steps: graph.nodes().map(|node| info(plan, node)).collect() });
+    front.event(Event::Planned { steps: graph.nodes().enumerate().map(|(number, node)| info(plan, node, graph.needs(number))).collect() });
     let memory = InMemory::mount(store, ways.driver())?;
     layer::employ(job.jobs);
     let (slots, processors) = (Permits::new(job.max_steps), Permits::new(job.jobs));
@@ -146,13 +146,14 @@ fn groups(job: &Job) -> Result<Option<Arc<Groups>>, Error> {
     })
 }
 
-fn info(plan: &Plan, node: Node) -> StepInfo {
+fn info(plan: &Plan, node: Node, needs: &BTreeSet<usize>) -> StepInfo {
     let stage = plan.stages.get(node.stage.0);
     StepInfo {
         stage: stage.map(|stage| stage.name.clone()).unwrap_or_default(),
         number: node.step + 1,
         of: stage.map_or(0, |stage| stage.steps.len()),
         shown: stage.and_then(|stage| stage.steps.get(node.step)).map(|step| step.shown.clone()).unwrap_or_default(),
+        needs: needs.iter().copied().collect(),
     }
 }
 

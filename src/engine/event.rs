@@ -20,6 +20,8 @@ pub struct StepInfo {
     pub of: usize,
     /// The instruction as written.
     pub shown: String,
+    /// The steps that it needs, by their place in [`Event::Planned`].
+    pub needs: Vec<usize>,
 }
 
 /// How a step ended.

@@ -1,0 +1,136 @@
+//! What became of each step, kept while the events come: for `--metadata-file`, for rawjson, and for what was never begun.
+
+use serde_json::{Map, Value, json};
+
+use crate::{
+    cache::Why,
+    engine::{Event, How, StepInfo},
+};
+
+/// All steps of a build, in the order of the plan.
+#[derive(Default)]
+pub(super) struct Ledger {
+    steps: Vec<Entry>,
+}
+
+/// One step.
+pub(super) struct Entry {
+    pub(super) info: StepInfo,
+    /// RFC 3339, as all times here.
+    pub(super) started: Option<String>,
+    pub(super) completed: Option<String>,
+    pub(super) how: Option<How>,
+    why: Option<Why>,
+    /// Its key, its layer, and when that was made.
+    layer: Option<(String, String, String)>,
+}
+
+impl Ledger {
+    /// Notes an event.
+    pub(super) fn see(&mut self, event: &Event) {
+        match event {
+            Event::Planned { steps } => self.steps = steps.iter().map(Entry::planned).collect(),
+            Event::Started { step } => self.change(*step, |entry| entry.started = Some(now())),
+            Event::Missed { step, why } => self.change(*step, |entry| entry.why = Some(why.clone())),
+            Event::Layer { step, key, layer, created } => {
+                self.change(*step, |entry| entry.layer = Some((key.clone(), layer.to_string(), created.clone())));
+            }
+            Event::Finished { step, how, .. } => self.change(*step, |entry| {
+                entry.how = Some(*how);
+                entry.completed = Some(now());
+            }),
+            Event::Driver { .. } | Event::Output { .. } | Event::Note { .. } | Event::Warning { .. } | Event::Transfer { .. } => {}
+        }
+    }
+
+    fn change(&mut self, step: usize, change: impl FnOnce(&mut Entry)) {
+        if let Some(entry) = self.steps.get_mut(step) {
+            change(entry);
+        }
+    }
+
+    /// A step.
+    pub(super) fn step(&self, number: usize) -> Option<&Entry> {
+        self.steps.get(number)
+    }
+
+    /// The numbers of the steps that were never begun.
+    pub(super) fn skipped(&self) -> Vec<usize> {
+        self.steps.iter().enumerate().filter(|(_, entry)| entry.started.is_none()).map(|(number, _)| number).collect()
+    }
+
+    /// The steps, for `--metadata-file`.
+    pub(super) fn json(&self) -> Value {
+        let step = |entry: &Entry| {
+            let mut all = entry.ours();
+            for (key, time) in [("started", &entry.started), ("completed", &entry.completed)] {
+                if let Some(time) = time {
+                    drop(all.insert(key.to_owned(), json!(time)));
+                }
+            }
+            Value::Object(all)
+        };
+        self.steps.iter().map(step).collect()
+    }
+}
+
+impl Entry {
+    fn planned(info: &StepInfo) -> Self {
+        Self { info: info.clone(), started: None, completed: None, how: None, why: None, layer: None }
+    }
+
+    /// As BuildKit names it.
+    pub(super) fn name(&self) -> String {
+        let StepInfo { stage, number, of, shown, .. } = &self.info;
+        format!("[{stage} {number}/{of}] {shown}")
+    }
+
+    /// What is known of it.
+    pub(super) fn ours(&self) -> Map<String, Value> {
+        let StepInfo { stage, number, of, shown, .. } = &self.info;
+        let mut all = Map::new();
+        let mut put = |key: &str, value: Value| drop(all.insert(key.to_owned(), value));
+        put("stage", json!(stage));
+        put("number", json!(number));
+        put("of", json!(of));
+        put("instruction", json!(shown));
+        put("how", json!(self.word()));
+        if let Some(why) = &self.why {
+            let mut told = json!(why);
+            if let Some(fields) = told.as_object_mut() {
+                drop(fields.insert("lines".to_owned(), json!(why.lines())));
+            }
+            put("missed", told);
+        }
+        if let Some((key, layer, created)) = &self.layer {
+            put("key", json!(key));
+            put("layer", json!(layer));
+            put("created", json!(created));
+        }
+        all
+    }
+
+    fn word(&self) -> &'static str {
+        match self.how {
+            None if self.started.is_none() => "skipped",
+            None => "running",
+            Some(how) => word(how),
+        }
+    }
+}
+
+/// In one word.
+fn word(how: How) -> &'static str {
+    match how {
+        How::Cached => "cached",
+        How::Done => "done",
+        How::Noted => "noted",
+        How::Failed => "failed",
+        How::Cancelled => "canceled",
+    }
+}
+
+/// Now, RFC 3339 with nanoseconds, UTC.
+pub(super) fn now() -> String {
+    jiff::Timestamp::try_from(crate::sys::now()).map(|now| now.to_string()).unwrap_or_default()
+}
