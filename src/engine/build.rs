@@ -8,6 +8,7 @@ use std::{
 
 use super::{
     Event, Front, How, Job, StepInfo,
+    behind::Behind,
     contexts::Contexts,
     copying,
     driver::{Place, Ways},
@@ -15,9 +16,9 @@ use super::{
     permits::Permits,
     running,
     schedule::Schedule,
-    snapshot::Snapshot,
+    snapshot::{Line, Snapshot},
     stop::Stop,
-    trees::Trees,
+    trees::{Trees, went_missing},
     turns::Turns,
     whole,
     workplace::{InMemory, Kept},
@@ -25,7 +26,7 @@ use super::{
 use crate::{
     cache::{Outcome, StepKey},
     error::{Error, Kind},
-    image::{self, BaseParts, Image},
+    image::{self, BaseParts, Image, Item},
     layer::{self, Compression},
     oci::Platform,
     plan::{Action, Plan, Stage, StageId, Start, Step},
@@ -51,6 +52,8 @@ pub(super) struct Site<'a> {
     pub(super) turns: &'a Turns<'a>,
     /// What hashes, compresses and extracts holds one.
     pub(super) processors: &'a Permits,
+    /// Layers on their way into the store.
+    pub(super) behind: &'a Behind,
     pub(super) trees: Trees<'a>,
     /// Where what steps change is kept, if it is in memory.
     pub(super) memory: Option<InMemory>,
@@ -95,9 +98,11 @@ pub fn build(job: &Job, store: &Store, place: &Place, front: &dyn Front) -> Resu
     let memory = InMemory::mount(store, ways.driver())?;
     layer::employ(job.jobs);
     let (slots, processors) = (Permits::new(job.max_steps), Permits::new(job.jobs));
-    let stop = Stop::of(front.cancelled())?;
+    let stop = Arc::new(Stop::of(front.cancelled())?);
     let turns = Turns::new(store, front, &stop, &slots);
-    let trees = Trees::new((store, front), (&turns, &processors), &place.domain, ways.owners(), memory.as_ref().map(InMemory::dir));
+    let behind = Behind::new(store, job.compression, Arc::clone(&stop), front.cancelled())?;
+    let trees =
+        Trees::new((store, front), (&turns, &processors, &behind), &place.domain, ways.owners(), memory.as_ref().map(InMemory::dir));
     let site = Site {
         job,
         store,
@@ -109,6 +114,7 @@ pub fn build(job: &Job, store: &Store, place: &Place, front: &dyn Front) -> Resu
         stop: &stop,
         turns: &turns,
         processors: &processors,
+        behind: &behind,
         memory,
         kept: Mutex::default(),
         contexts: Contexts::default(),
@@ -118,10 +124,12 @@ pub fn build(job: &Job, store: &Store, place: &Place, front: &dyn Front) -> Resu
     };
     let work = |number, node| site.step(number, node);
     let schedule = Schedule::new(&graph, &slots, &stop, &work);
-    if site.is_in_turn() {
-        schedule.in_turn()?;
-    } else {
-        schedule.at_once()?;
+    let done = if site.is_in_turn() { schedule.in_turn() } else { schedule.at_once() };
+    // The layers of what was done are kept for the next build, whatever became of this one.
+    match (done, behind.finish()) {
+        (Err(stopped), Err(why)) if stopped.kind == Kind::Interrupted => return Err(why),
+        (Err(error), _) | (Ok(()), Err(error)) => return Err(error),
+        (Ok(()), Ok(())) => {}
     }
     site.contexts.save(store)?;
     // Before its bytes would be written back.
@@ -177,16 +185,26 @@ pub(super) fn end(site: &Site<'_>, plan: &Plan, stage: StageId) -> Option<Snapsh
 }
 
 fn finish(site: &Site<'_>, plan: &Plan) -> Result<Made, Error> {
-    let mut state = end(site, plan, plan.target).unwrap_or_default();
+    let state = end(site, plan, plan.target).unwrap_or_default();
+    let mut items = state.lines.iter().map(|line| item(site, line)).collect::<Result<Vec<_>, _>>()?;
     if let Some(epoch) = epoch(plan)? {
-        for item in &mut state.items {
+        for item in &mut items {
             item.time = Some(epoch.clone());
         }
     }
     let config = plan.stages.get(plan.target.0).map(|stage| stage.config.clone()).unwrap_or_default();
     let base = state.base.as_ref().map(|base| BaseParts { config: &base.config, layers: &base.layers });
-    let image = image::assemble(site.store, base, config, &state.items, &plan.platform)?;
+    let image = image::assemble(site.store, base, config, &items, &plan.platform)?;
     Ok(Made { image, moments: state.layers.into_iter().map(|held| held.moments).collect() })
+}
+
+/// A line with the blob of its layer.
+fn item(site: &Site<'_>, line: &Line) -> Result<Item, Error> {
+    let item = Item::new(&line.created_by);
+    let Some((diff_id, created)) = &line.layer else { return Ok(item) };
+    let blob = site.store.layer_blob(diff_id, &site.job.compression.id()).or_else(|| site.store.any_layer_blob(diff_id));
+    let blob = blob.ok_or_else(|| went_missing(diff_id))?;
+    Ok(Item { layer: Some((*diff_id, blob, created.clone())), ..item })
 }
 
 /// The time that `SOURCE_DATE_EPOCH` gives the image and the lines of its history; the layers stay as they were made.
@@ -223,11 +241,9 @@ impl Site<'_> {
         self.front.event(Event::Started { step: at.number });
         let result = match &at.step.action {
             Action::Metadata => Ok((before.with_line(&at.step.history), How::Noted)),
-            Action::Workdir { path, user } => {
-                copying::workdir(self, at, &before, path, user).and_then(|made| self.layered(at, before, made))
-            }
-            Action::Copy(copy) => copying::copy(self, at, &before, copy).and_then(|made| self.layered(at, before, made)),
-            Action::Run(run) => running::run(self, at, &before, run).and_then(|made| self.layered(at, before, made)),
+            Action::Workdir { path, user } => copying::workdir(self, at, &before, path, user).map(|made| layered(at, before, made)),
+            Action::Copy(copy) => copying::copy(self, at, &before, copy).map(|made| layered(at, before, made)),
+            Action::Run(run) => running::run(self, at, &before, run).map(|made| layered(at, before, made)),
         };
         let how = match &result {
             Ok((_, how)) => *how,
@@ -239,21 +255,14 @@ impl Site<'_> {
         result.map(|(after, _)| after)
     }
 
-    fn layered(&self, at: At<'_>, before: Snapshot, (outcome, how): (Outcome, How)) -> Result<(Snapshot, How), Error> {
-        let blob =
-            self.store.layer_blob(&outcome.diff_id, &self.job.compression.id()).or_else(|| self.store.any_layer_blob(&outcome.diff_id));
-        let Some(blob) = blob else {
-            let error =
-                Error::new(Kind::Environment, format!("the layer {} went missing from the store during the build", outcome.diff_id));
-            return Err(error.help("build again; its step will be done anew"));
-        };
-        Ok((before.with_layer(&at.step.history, outcome, blob), how))
-    }
-
     /// How new layers are compressed.
     pub(super) fn compression(&self) -> Compression {
         self.job.compression
     }
+}
+
+fn layered(at: At<'_>, before: Snapshot, (outcome, how): (Outcome, How)) -> (Snapshot, How) {
+    (before.with_layer(&at.step.history, outcome), how)
 }
 
 /// Now, in whole seconds: the time of what no source gives one.

@@ -4,6 +4,7 @@ use std::{cell::Cell, os::fd::OwnedFd, sync::Arc};
 
 use super::{
     How,
+    behind::{Pending, Source as MadeOf},
     build::{At, Site, end, seconds},
     contexts::Opening,
     fault,
@@ -16,7 +17,6 @@ use crate::{
     context::{self, Context},
     error::{Error, Kind},
     layer,
-    oci::DiffId,
     plan::{Chmod, Copy, CopySource, Origin},
     rootfs::{self, CopySpec, Draft, ModeChange, Placement, Selection, Source, Spool, Tree, account::Accounts},
     tree::{Chain, Moments, TreePath},
@@ -178,7 +178,7 @@ fn make(
     copy: &Copy,
     selection: &Selection,
     changed: &Cell<bool>,
-) -> Result<(DiffId, Moments), Error> {
+) -> Result<(Pending, Moments), Error> {
     site.stop.go_on()?;
     let chain = site.trees.chain(&before.layers)?;
     let owner = copy.chown.as_deref().map(|text| Accounts::of(&chain).owner(text)).transpose();
@@ -245,9 +245,10 @@ fn placement(at: At<'_>, copy: &Copy, chown: Option<(u32, u32)>, spool: Spool) -
 }
 
 /// Writes what changed as a layer, and remembers its index.
-fn write(site: &Site<'_>, draft: Draft, chain: &Chain) -> Result<DiffId, layer::Error> {
+fn write(site: &Site<'_>, draft: Draft, chain: &Chain) -> Result<Pending, layer::Error> {
     let _processor = site.processors.one();
-    let made = layer::write(site.store, &draft.finish(), chain, site.compression())?;
-    site.trees.learn(made.diff_id, Arc::clone(&made.index));
-    Ok(made.diff_id)
+    let changes = Arc::new(draft.finish());
+    let made = site.behind.write(&changes, chain)?;
+    site.trees.learn(made.layer.diff_id, Arc::clone(&made.layer.index));
+    Ok(made.of(MadeOf { changes, chain: chain.clone() }))
 }

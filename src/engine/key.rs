@@ -20,6 +20,21 @@ pub(super) struct Recipe<'a> {
     selections: Vec<Selected<'a>>,
 }
 
+/// What a record says of a step, whatever becomes of the step.
+pub(super) struct Description {
+    fields: Fields,
+    instruction: Instruction,
+    below: Below,
+    paths: Vec<(String, PathValue)>,
+}
+
+impl Description {
+    /// As the cache takes it.
+    pub(super) fn subject(&self) -> Subject<'_> {
+        Subject { fields: &self.fields, instruction: &self.instruction, below: &self.below, paths: &self.paths }
+    }
+}
+
 /// What was selected from somewhere, and where it is mounted, if it is.
 #[derive(Clone, Copy)]
 struct Selected<'a> {
@@ -34,8 +49,8 @@ impl<'a> Recipe<'a> {
         Self { fields, at, before, selections: Vec::new() }
     }
 
-    /// Calls back with all that a record says of the step: made of it only on a miss.
-    pub(super) fn subject<T>(&self, plan: &Plan, work: impl FnOnce(&Subject<'_>) -> T) -> T {
+    /// All that a record says of the step: made of it only on a miss.
+    pub(super) fn description(&self, plan: &Plan) -> Description {
         let At { node, stage, step, project, .. } = self.at;
         let keyword = step.shown.split_whitespace().next().unwrap_or_default();
         let instruction = Instruction {
@@ -43,9 +58,8 @@ impl<'a> Recipe<'a> {
             place: format!("{}\0{}\0{keyword}", stage.name, node.step),
             text: step.shown.clone(),
         };
-        let paths: Vec<(String, PathValue)> =
-            self.selections.iter().flat_map(|each| each.selection.paths().into_iter().map(|told| each.path_value(told))).collect();
-        work(&Subject { fields: &self.fields, instruction: &instruction, below: &self.below(plan), paths: &paths })
+        let paths = self.selections.iter().flat_map(|each| each.selection.paths().into_iter().map(|told| each.path_value(told))).collect();
+        Description { fields: self.fields.clone(), instruction, below: self.below(plan), paths }
     }
 
     fn below(&self, plan: &Plan) -> Below {

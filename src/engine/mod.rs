@@ -8,6 +8,7 @@
 //!
 //! Across processes the questions and events are the messages of [`wire`]; [`process`] is the engine's own process.
 
+mod behind;
 pub mod build;
 mod contexts;
 mod copying;

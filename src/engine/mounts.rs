@@ -225,7 +225,7 @@ fn materialise(site: &Site<'_>, selection: &Selection) -> Result<snapshot::Held,
     let Some(blob) = site.store.any_layer_blob(&diff_id) else {
         return Err(Error::new(Kind::Environment, "a layer that was just written is not in the store"));
     };
-    Ok(snapshot::Held { diff_id, blob, image: None, moments })
+    Ok(snapshot::Held { diff_id, blob: Some(blob), image: None, moments })
 }
 
 /// The name of a mount's cache. What it began with, mode and owner included, tells it from others of the same id, as in
@@ -309,7 +309,7 @@ fn begin_cache(site: &Site<'_>, each: &Selected, fresh: &Path) -> Result<(), Err
             let held = materialise(site, with_bytes.as_ref().unwrap_or(selection))?;
             let scratch = site.store.scratch()?;
             let whole = crate::sys::dir::make_root(&scratch.path().join("whole"))?;
-            drop(layer::extract(site.store, &held.blob, &held.diff_id, &whole, &[], site.ways.owners())?);
+            drop(layer::extract(site.store, &site.trees.blob(&held)?, &held.diff_id, &whole, &[], site.ways.owners())?);
             let made = scratch.path().join("whole").join(INSIDE);
             if !made.symlink_metadata().is_ok_and(|found| found.is_dir()) {
                 return Err(Error::new(Kind::Request, format!("a cache cannot begin with `{}`, which is no directory", mount.source))

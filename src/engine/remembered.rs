@@ -2,6 +2,7 @@
 
 use super::{
     Event, How,
+    behind::Pending,
     build::{At, Site, seconds},
     key::Recipe,
     whole,
@@ -9,7 +10,6 @@ use super::{
 use crate::{
     cache::{self, Outcome, StepKey, Why},
     error::Error,
-    oci::DiffId,
     tree::Moments,
 };
 
@@ -20,24 +20,36 @@ impl Site<'_> {
         &self,
         at: At<'_>,
         recipe: &Recipe<'_>,
-        make: impl FnOnce() -> Result<(DiffId, Moments), Error>,
+        make: impl FnOnce() -> Result<(Pending, Moments), Error>,
     ) -> Result<(Outcome, How), Error> {
         let key = recipe.fields.key();
         if let Some(outcome) = self.known(at, &key)? {
             return Ok((outcome, How::Cached));
         }
-        let waiting = || format!("waiting for another build that does `{}`", at.step.shown);
-        let _alone = self.turns.take(&format!("step-{}", key.hex()), waiting)?;
+        let name = format!("step-{}", key.hex());
+        let _turn = self.turns.turn(&name)?;
+        if let Some(outcome) = self.known(at, &key)? {
+            return Ok((outcome, How::Cached));
+        }
+        let lock = self.turns.lock(&name, || format!("waiting for another build that does `{}`", at.step.shown))?;
         if let Some(outcome) = self.known(at, &key)? {
             return Ok((outcome, How::Cached));
         }
         let why = self.why(at, recipe)?;
         self.front.event(Event::Missed { step: at.number, why });
         let (created, began) = (timestamp(), seconds());
-        let (diff_id, taken) = make()?;
+        let (pending, taken) = make()?;
         // The clock of a file system is a little behind, and may know even seconds only.
-        let outcome = Outcome { diff_id, created, moments: Moments::between(began - 2, seconds()).and(&taken) };
-        recipe.subject(&self.job.plan, |subject| cache::record(self.store, subject, &outcome))?;
+        let moments = Moments::between(began - 2, seconds()).and(&taken);
+        let outcome = Outcome { diff_id: pending.layer.diff_id, created, moments };
+        let (description, recorded) = (recipe.description(&self.job.plan), outcome.clone());
+        self.behind.commit(
+            pending,
+            Box::new(move |store| {
+                let _until_recorded = lock;
+                cache::record(store, &description.subject(), &recorded)
+            }),
+        );
         drop(whole(&self.made).insert(key, outcome.clone()));
         self.tell(at, &key, &outcome);
         Ok((outcome, How::Done))
@@ -61,7 +73,7 @@ impl Site<'_> {
         }
         match cache::look_up(self.store, &recipe.fields.key())? {
             Some(Outcome { diff_id, .. }) => Ok(Why::LayerGone { layer: diff_id }),
-            None => Ok(recipe.subject(&self.job.plan, |subject| cache::explain(self.store, subject))?),
+            None => Ok(cache::explain(self.store, &recipe.description(&self.job.plan).subject())?),
         }
     }
 

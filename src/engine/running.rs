@@ -8,6 +8,7 @@ use std::{
 
 use super::{
     Event, How,
+    behind::Pending,
     build::{At, Site},
     fault,
     key::Recipe,
@@ -21,7 +22,6 @@ use crate::{
     diag::Diagnostic,
     error::{Error, Kind},
     layer,
-    oci::DiffId,
     plan::{NetworkMode, Run, Security},
     rootfs::account::Account,
     sandbox::{
@@ -60,7 +60,7 @@ fn refuse(site: &Site<'_>, at: At<'_>, run: &Run) -> Result<(), Error> {
     Err(fault::refused(at.step, "", headline, help))
 }
 
-fn make(site: &Site<'_>, at: At<'_>, before: &Snapshot, run: &Run, selected: &[mounts::Selected]) -> Result<(DiffId, Moments), Error> {
+fn make(site: &Site<'_>, at: At<'_>, before: &Snapshot, run: &Run, selected: &[mounts::Selected]) -> Result<(Pending, Moments), Error> {
     let driver = site.ways.needed().map_err(|error| fault::at(error, at.step, "", "needed for this step"))?;
     refuse_here(site, at, run, driver)?;
     let chain = site.trees.chain(&before.layers)?;

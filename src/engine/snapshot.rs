@@ -2,7 +2,6 @@
 
 use crate::{
     cache::Outcome,
-    image::Item,
     oci::{Descriptor, DiffId},
     plan::BaseImage,
     tree::Moments,
@@ -13,8 +12,8 @@ use crate::{
 pub(super) struct Held {
     /// Its tar.
     pub(super) diff_id: DiffId,
-    /// Its blob; a base's may not be in the store.
-    pub(super) blob: Descriptor,
+    /// Its blob, if it is a base's; it may not be in the store. That of a layer of our own may be on its way.
+    pub(super) blob: Option<Descriptor>,
     /// The image that has it, if it is a base's.
     pub(super) image: Option<String>,
     /// Times in it that are not those of what it was made of. A base's are all its own.
@@ -29,7 +28,14 @@ pub(super) struct Snapshot {
     /// Base first.
     pub(super) layers: Vec<Held>,
     /// What our steps added to the history.
-    pub(super) items: Vec<Item>,
+    pub(super) lines: Vec<Line>,
+}
+
+/// One line of the history, and the layer that it made with the time of that.
+#[derive(Debug, Clone)]
+pub(super) struct Line {
+    pub(super) created_by: String,
+    pub(super) layer: Option<(DiffId, String)>,
 }
 
 impl Snapshot {
@@ -43,12 +49,12 @@ impl Snapshot {
             .zip(&image.layers)
             .map(|(diff_id, blob)| Held {
                 diff_id: *diff_id,
-                blob: blob.clone(),
+                blob: Some(blob.clone()),
                 image: Some(image.name.clone()),
                 moments: Moments::default(),
             })
             .collect();
-        Self { base: Some(image.clone()), layers, items: Vec::new() }
+        Self { base: Some(image.clone()), layers, lines: Vec::new() }
     }
 
     /// The diff ids as one value: what a step that sees the tree depends on.
@@ -64,16 +70,16 @@ impl Snapshot {
     /// With one more history line and no layer.
     #[must_use]
     pub(super) fn with_line(mut self, created_by: &str) -> Self {
-        self.items.push(Item::new(created_by));
+        self.lines.push(Line { created_by: created_by.to_owned(), layer: None });
         self
     }
 
-    /// With one more layer.
+    /// With one more layer, that was made at this time (RFC 3339).
     #[must_use]
-    pub(super) fn with_layer(mut self, created_by: &str, outcome: Outcome, blob: Descriptor) -> Self {
+    pub(super) fn with_layer(mut self, created_by: &str, outcome: Outcome) -> Self {
         let Outcome { diff_id, created, moments } = outcome;
-        self.items.push(Item { layer: Some((diff_id, blob.clone(), created)), ..Item::new(created_by) });
-        self.layers.push(Held { diff_id, blob, image: None, moments });
+        self.lines.push(Line { created_by: created_by.to_owned(), layer: Some((diff_id, created)) });
+        self.layers.push(Held { diff_id, blob: None, image: None, moments });
         self
     }
 }

@@ -6,9 +6,9 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use super::{Event, Front, permits::Permits, snapshot::Held, turns::Turns, whole};
+use super::{Event, Front, behind::Behind, permits::Permits, snapshot::Held, turns::Turns, whole};
 use crate::{
-    error::Error,
+    error::{Error, Kind},
     layer::{self, Lower, Owners},
     oci::{Descriptor, DiffId},
     store::Store,
@@ -21,6 +21,7 @@ pub(super) struct Trees<'a> {
     front: &'a dyn Front,
     turns: &'a Turns<'a>,
     processors: &'a Permits,
+    behind: &'a Behind,
     domain: &'a str,
     owners: Owners,
     indexes: Mutex<BTreeMap<DiffId, Arc<Index>>>,
@@ -34,13 +35,13 @@ impl<'a> Trees<'a> {
     /// Nothing yet. `domain` is the ownership domain that trees are made in, with such owners.
     pub(super) fn new(
         (store, front): (&'a Store, &'a dyn Front),
-        (turns, processors): (&'a Turns<'a>, &'a Permits),
+        (turns, processors, behind): (&'a Turns<'a>, &'a Permits, &'a Behind),
         domain: &'a str,
         owners: Owners,
         memory: Option<PathBuf>,
     ) -> Self {
         let (indexes, checked, in_memory) = (Mutex::default(), Mutex::default(), Mutex::default());
-        Self { store, front, turns, processors, domain, owners, indexes, checked, memory, in_memory }
+        Self { store, front, turns, processors, behind, domain, owners, indexes, checked, memory, in_memory }
     }
 
     /// The tree of a layer with whiteouts that is in memory.
@@ -93,21 +94,18 @@ impl<'a> Trees<'a> {
         let _whole: bool = self.store.has_whole_blob(blob);
     }
 
-    /// A blob of the layer that is in the store: its own, another form of the same tar, or fetched.
-    fn blob(&self, held: &Held) -> Result<Descriptor, Error> {
-        if self.store.has_blob(&held.blob.digest, held.blob.size) {
-            return Ok(held.blob.clone());
+    /// A blob of the layer that is in the store: its own, another form of the same tar, or fetched. Waits for one that is on its way.
+    pub(super) fn blob(&self, held: &Held) -> Result<Descriptor, Error> {
+        if let Some(blob) = held.blob.as_ref().filter(|blob| self.store.has_blob(&blob.digest, blob.size)) {
+            return Ok(blob.clone());
         }
+        self.behind.settled(&held.diff_id)?;
         if let Some(other) = self.store.any_layer_blob(&held.diff_id) {
             return Ok(other);
         }
-        match &held.image {
-            Some(image) => self.front.fetch(image, &held.blob).map(|()| held.blob.clone()),
-            None => Err(Error::new(
-                crate::error::Kind::Environment,
-                format!("the layer {} went missing from the store during the build", held.diff_id),
-            )
-            .help("build again; the step will be done anew")),
+        match (&held.image, &held.blob) {
+            (Some(image), Some(blob)) => self.front.fetch(image, blob).map(|()| blob.clone()),
+            _ => Err(went_missing(&held.diff_id)),
         }
     }
 
@@ -149,19 +147,33 @@ impl<'a> Trees<'a> {
         if let Some(dir) = self.sound_tree(held, below)? {
             return Ok((dir, self.index(held, below)?));
         }
-        let blob = self.blob(held)?;
-        self.front.event(Event::Note { text: format!("extracting {} ({} bytes)", blob.digest, blob.size) });
         let scratch = self.store.scratch()?;
         let into = scratch.path().join("tree");
-        let dir = crate::sys::dir::make_root(&into)?;
-        let processor = self.processors.one();
-        let index = layer::extract(self.store, &blob, &held.diff_id, &dir, lowers, self.owners);
-        drop(processor);
-        let index = index.inspect_err(|_refused| self.remove_damaged(&blob))?;
+        let index = self.fill(held, lowers, &into, "")?;
         let dir = self.store.commit_tree(self.domain, &held.diff_id, &into)?;
-        self.learn(held.diff_id, Arc::clone(&index));
         let _new: bool = whole(&self.checked).insert(held.diff_id);
         Ok((dir, index))
+    }
+
+    /// Makes the tree of a layer at a new place: of what the layer is made of while its blob is on its way, else of the blob.
+    fn fill(&self, held: &Held, lowers: &[Lower], into: &Path, where_to: &str) -> Result<Arc<Index>, Error> {
+        let dir = crate::sys::dir::make_root(into)?;
+        if let (Some(source), Some(index)) = (self.behind.source(&held.diff_id), self.known_index(held)) {
+            let _processor = self.processors.one();
+            if layer::lay_out(&source.changes, &source.chain, &held.diff_id, &dir, lowers, self.owners).is_ok() {
+                return Ok(index);
+            }
+            // A file is not what it was. The blob is.
+            let left = crate::sys::dir::names(&dir)?;
+            left.iter().try_for_each(|name| crate::sys::dir::remove_tree(&dir, name))?;
+        }
+        let blob = self.blob(held)?;
+        self.front.event(Event::Note { text: format!("extracting {} ({} bytes){where_to}", blob.digest, blob.size) });
+        let _processor = self.processors.one();
+        let index = layer::extract(self.store, &blob, &held.diff_id, &dir, lowers, self.owners);
+        let index = index.inspect_err(|_refused| self.remove_damaged(&blob))?;
+        self.learn(held.diff_id, Arc::clone(&index));
+        Ok(index)
     }
 
     /// Overlay knows whiteouts by attribute too, and cannot remove a directory that has some.
@@ -170,14 +182,8 @@ impl<'a> Trees<'a> {
         if let Some(dir) = whole(&self.in_memory).get(&held.diff_id) {
             return Ok(dir.clone());
         }
-        let blob = self.blob(held)?;
-        self.front.event(Event::Note { text: format!("extracting {} ({} bytes) into memory", blob.digest, blob.size) });
         let into = memory.join(format!("tree-{}", held.diff_id.0.hex()));
-        let dir = crate::sys::dir::make_root(&into)?;
-        drop(
-            layer::extract(self.store, &blob, &held.diff_id, &dir, lowers, self.owners)
-                .inspect_err(|_refused| self.remove_damaged(&blob))?,
-        );
+        drop(self.fill(held, lowers, &into, " into memory")?);
         self.remember(held.diff_id, into.clone());
         Ok(into)
     }
@@ -203,4 +209,10 @@ impl<'a> Trees<'a> {
         let _: bool = whole(&self.checked).insert(diff_id);
         Ok(())
     }
+}
+
+/// What the build had is not in its store any more.
+pub(super) fn went_missing(diff_id: &DiffId) -> Error {
+    Error::new(Kind::Environment, format!("the layer {diff_id} went missing from the store during the build"))
+        .help("build again; its step will be done anew")
 }

@@ -37,7 +37,8 @@ pub(super) struct Alone<'a> {
     _turn: Turn<'a>,
 }
 
-struct Turn<'a> {
+/// Nobody else in this build has the name.
+pub(super) struct Turn<'a> {
     of: &'a Turns<'a>,
     name: String,
 }
@@ -60,12 +61,13 @@ impl<'a> Turns<'a> {
         self.wait(|| self.store.try_lock_shared(name), said)
     }
 
-    /// A lock that another step of this build may have as well as another build.
+    /// Only the lock, which another step of this build may have as well as another build.
     pub(super) fn lock(&self, name: &str, said: impl FnOnce() -> String) -> Result<Lock, Error> {
         self.wait(|| self.store.try_lock(name), said)
     }
 
-    fn turn(&'a self, name: &str) -> Result<Turn<'a>, Error> {
+    /// Only within this build.
+    pub(super) fn turn(&'a self, name: &str) -> Result<Turn<'a>, Error> {
         loop {
             if whole(&self.busy).insert(name.to_owned()) {
                 return Ok(Turn { of: self, name: name.to_owned() });

@@ -9,11 +9,10 @@ use std::{
     sync::Arc,
 };
 
-use super::{build::Site, snapshot::Held, whole};
+use super::{behind::Pending, build::Site, snapshot::Held, whole};
 use crate::{
     error::{Error, Kind},
-    layer::{self, Before, Layer, Merged, Owners},
-    oci::DiffId,
+    layer::{self, Before, Merged, Owners},
     sandbox::{self, Driver, Finished, Memory, Overlay, Root, driver::Snapshots},
     store::{Scratch, Store},
     tree::Chain,
@@ -118,7 +117,7 @@ impl Workplace {
     }
 
     /// Makes a layer of what the step left, and keeps the tree for the next step.
-    pub(super) fn keep(self, site: &Site<'_>, chain: &Chain, finished: &Finished) -> Result<DiffId, Error> {
+    pub(super) fn keep(self, site: &Site<'_>, chain: &Chain, finished: &Finished) -> Result<Pending, Error> {
         let Finished { stubs, owners, .. } = finished;
         let table = (site.ways.owners() == Owners::Marked).then_some(owners);
         match self {
@@ -128,14 +127,14 @@ impl Workplace {
                 let made = write(site, &layer::diff(&at, chain, stubs, table)?, chain)?;
                 match in_memory {
                     None => {
-                        layer::seal(&at, &made, stubs, site.ways.owners())?;
+                        layer::seal(&at, &made.layer.index, stubs, site.ways.owners())?;
                         drop(processor);
-                        site.trees.adopt(made.diff_id, &upper)?;
+                        site.trees.adopt(made.layer.diff_id, &upper)?;
                     }
                     // The store cannot hold it.
-                    Some(_) if made.index.has_whiteouts() => {
-                        layer::seal(&at, &made, stubs, site.ways.owners())?;
-                        site.trees.remember(made.diff_id, upper);
+                    Some(_) if made.layer.index.has_whiteouts() => {
+                        layer::seal(&at, &made.layer.index, stubs, site.ways.owners())?;
+                        site.trees.remember(made.layer.diff_id, upper);
                     }
                     // The store can, and a rename leads to no other file system: the layer is extracted when it is needed.
                     Some(own) => {
@@ -143,15 +142,15 @@ impl Workplace {
                         free(&own)?;
                     }
                 }
-                Ok(made.diff_id)
+                Ok(made)
             }
             Self::Tree(mut kept, before) => {
                 let _processor = site.processors.one();
                 let worked = kept.merged.diff(&before, stubs, table)?;
                 let made = write(site, &worked.changes, chain)?;
-                kept.merged.settle(&worked, &made)?;
+                kept.merged.settle(&worked, &made.layer.index)?;
                 whole(&site.kept).push(kept);
-                Ok(made.diff_id)
+                Ok(made)
             }
         }
     }
@@ -163,9 +162,9 @@ fn free(own: &Path) -> Result<(), Error> {
     Ok(crate::sys::dir::remove_tree(crate::sys::dir::open_root(parent)?, name.as_bytes())?)
 }
 
-fn write(site: &Site<'_>, changes: &layer::Changes, chain: &Chain) -> Result<Layer, Error> {
-    let made = layer::write(site.store, changes, chain, site.compression())?;
-    site.trees.learn(made.diff_id, Arc::clone(&made.index));
+fn write(site: &Site<'_>, changes: &layer::Changes, chain: &Chain) -> Result<Pending, Error> {
+    let made = site.behind.write(changes, chain)?;
+    site.trees.learn(made.layer.diff_id, Arc::clone(&made.layer.index));
     Ok(made)
 }
 

@@ -17,7 +17,7 @@ use std::{
 };
 
 use super::{
-    Changes, Error, Layer, Lower, Owners, diff,
+    Changes, Error, Lower, Owners, diff,
     extract::{dress, dress_name, is_not_permitted},
     seal, upper,
 };
@@ -135,9 +135,9 @@ impl Merged {
         Ok(Worked { changes, touched })
     }
 
-    /// Makes it hold the layer that the changes became: exactly what [`Merged::fit`] would make.
-    pub fn settle(&mut self, worked: &Worked, layer: &Layer) -> Result<(), Error> {
-        self.chain = self.chain.with(Arc::clone(&layer.index));
+    /// Makes it hold the layer that the changes became, by its index: exactly what [`Merged::fit`] would make.
+    pub fn settle(&mut self, worked: &Worked, index: &Arc<Index>) -> Result<(), Error> {
+        self.chain = self.chain.with(Arc::clone(index));
         let mut dirs = BTreeSet::from([TreePath::root()]);
         for path in &worked.touched {
             let Some(parent) = path.parent() else { continue };

@@ -26,6 +26,7 @@ mod recompress;
 mod redate;
 mod seal;
 mod sparse;
+mod spool;
 #[cfg(test)]
 mod tests;
 mod unpack;
@@ -40,9 +41,10 @@ pub use intact::is_intact;
 pub use merged::{Before, Merged, Worked, copy_part};
 pub use recompress::recompress;
 pub use redate::{Dating, redate};
+pub use spool::{Reader, Writer};
 pub use unpack::unpack;
 
-use std::{collections::BTreeMap, os::fd::OwnedFd, path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, io, os::fd::OwnedFd, path::PathBuf, sync::Arc};
 
 use crate::{
     oci::{Descriptor, DiffId},
@@ -208,6 +210,34 @@ pub fn write(store: &Store, changes: &Changes, chain: &Chain, compression: Compr
     Ok(Layer { diff_id, blob, index: Arc::new(index) })
 }
 
+/// A layer whose tar and index are known. Its blob may be on its way.
+#[derive(Debug, Clone)]
+pub struct Tarred {
+    /// Of the tar.
+    pub diff_id: DiffId,
+    /// What it holds.
+    pub index: Arc<Index>,
+}
+
+/// A way for a tar from who writes it to who compresses it, so that the writer need not wait.
+pub fn spool(store: &Store) -> (Writer, Reader) {
+    spool::spool(store)
+}
+
+/// The first half of [`write`]: changes as a tar. Nothing is in the store yet.
+pub fn tar(changes: &Changes, chain: &Chain, mut to: Writer) -> Result<Tarred, Error> {
+    let index = write::emit(changes, chain, &mut to)?;
+    let diff_id = to.finish().map_err(PathError::new("write", "layer"))?;
+    Ok(Tarred { diff_id, index: Arc::new(index) })
+}
+
+/// The second half: a tar as a blob, on another thread. An error if the tar was not written to its end, or as soon as `cancelled` says so.
+pub fn pack(store: &Store, from: &Reader, compression: Compression, cancelled: &dyn Fn() -> bool) -> Result<Descriptor, Error> {
+    let copy = |out: &mut dyn io::Write| Ok(from.copy_to(out, cancelled).map_err(PathError::new("read", "layer"))?);
+    let ((), _diff_id, blob) = blob::pack(store, compression, copy)?;
+    Ok(blob)
+}
+
 /// What a step left in an overlay's upper directory, against the chain it ran on. `stubs` are mountpoints that
 /// were made for the step: they and what is below them are not changes. `table` has the owners of what carries no mark; it
 /// is `None` where owners are real.
@@ -215,9 +245,9 @@ pub fn diff(upper: &Arc<OwnedFd>, chain: &Chain, stubs: &[TreePath], table: Opti
     diff::diff(upper, chain, stubs, table)
 }
 
-/// Makes the upper directory equal to what extracting the layer would give, so that it can be a lower.
-pub fn seal(upper: &Arc<OwnedFd>, layer: &Layer, stubs: &[TreePath], owners: Owners) -> Result<(), Error> {
-    seal::seal(upper, layer, stubs, owners)
+/// Makes the upper directory equal to what extracting the layer of that index would give, so that it can be a lower.
+pub fn seal(upper: &Arc<OwnedFd>, index: &Index, stubs: &[TreePath], owners: Owners) -> Result<(), Error> {
+    seal::seal(upper, index, stubs, owners)
 }
 
 /// Where an extracted lower layer's files are.
@@ -246,6 +276,17 @@ pub fn extract(
     let index = verified::with_tar(store, blob, diff_id, |tar| read::read(tar, read::Form::Layer, &chain, &mut disk))?;
     store.put_index(diff_id, &index)?;
     Ok(Arc::new(index))
+}
+
+/// The same as [`extract`] for a layer whose blob is on its way: from the changes that it was made of, whose files are read again.
+pub fn lay_out(changes: &Changes, chain: &Chain, diff_id: &DiffId, into: &OwnedFd, below: &[Lower], owners: Owners) -> Result<(), Error> {
+    let mut disk = extract::Disk::new(into, below, owners)?;
+    verified::with_emitted(
+        diff_id,
+        |out| write::emit(changes, chain, out).map(drop),
+        |tar| read::read(tar, read::Form::Layer, chain, &mut disk),
+    )
+    .map(drop)
 }
 
 /// Reads a layer's blob for its index alone, verifying both digests.

@@ -75,12 +75,15 @@ impl Stage {
         let stubs: Vec<TreePath> = stubs.iter().map(|stub| path(stub)).collect();
         let changes = diff(&fd, &self.chain, &stubs, None).unwrap();
         let layer = write(&self.bench.store, &changes, &self.chain, Compression::Gzip(1)).unwrap();
-        seal(&fd, &layer, &stubs, Owners::Real).unwrap();
+        seal(&fd, &layer.index, &stubs, Owners::Real).unwrap();
         let (extracted, into) = self.bench.room(&format!("extracted{}", self.steps));
         let index = extract(&self.bench.store, &layer.blob, &layer.diff_id, &into, &self.lowers, Owners::Real).unwrap();
         assert_eq!(*index, *layer.index);
         assert_eq!(snapshot(&upper), snapshot(&extracted), "a sealed tree is the extracted one");
         assert!(is_intact(&upper, &layer.index, Owners::Real));
+        let (laid, into) = self.bench.room(&format!("laid{}", self.steps));
+        lay_out(&changes, &self.chain, &layer.diff_id, &into, &self.lowers, Owners::Real).unwrap();
+        assert_eq!(snapshot(&laid), snapshot(&extracted), "a tree that is made without the blob is the extracted one");
         let left = Left { changes, layer };
         self.step_merged(&stubs, &step, &left);
         let layer = &left.layer;
@@ -95,7 +98,7 @@ impl Stage {
         step(&self.bench.dir.path().join("merged"));
         let worked = self.merged.diff(&before, stubs, None).unwrap();
         let layer = write(&self.bench.store, &worked.changes, &self.chain, Compression::Uncompressed).unwrap();
-        self.merged.settle(&worked, &layer).unwrap();
+        self.merged.settle(&worked, &layer.index).unwrap();
         assert_eq!(without_times(&worked.changes), without_times(&overlay.changes), "a copy gives what an overlay gives");
         let (cold, fd) = self.bench.room(&format!("cold{}", self.steps));
         let (extracted, into) = self.bench.room(&format!("again{}", self.steps));
@@ -307,7 +310,7 @@ fn sealing_what_is_not_the_layers_tree_is_an_error() {
     let bench = Bench::new();
     let layer = write(&bench.store, &base(), &Chain::default(), Compression::Uncompressed).unwrap();
     let (at, fd) = bench.room("upper");
-    assert!(matches!(seal(&fd, &layer, &[], Owners::Real), Err(Error::Changed { .. })));
+    assert!(matches!(seal(&fd, &layer.index, &[], Owners::Real), Err(Error::Changed { .. })));
     fs::write(at.join("a"), "a file").unwrap();
-    assert!(matches!(seal(&fd, &layer, &[], Owners::Real), Err(Error::Changed { .. })));
+    assert!(matches!(seal(&fd, &layer.index, &[], Owners::Real), Err(Error::Changed { .. })));
 }

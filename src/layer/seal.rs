@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    Error, Layer, Owners,
+    Error, Owners,
     extract::{OPAQUE, dress, dress_name},
     upper::{self, WHITEOUT},
 };
@@ -18,8 +18,7 @@ use crate::{
 };
 
 /// See the module. Stubs have no row, so they go with all else that has none.
-pub(super) fn seal(upper: &OwnedFd, layer: &Layer, stubs: &[TreePath], owners: Owners) -> Result<(), Error> {
-    let index = &layer.index;
+pub(super) fn seal(upper: &OwnedFd, index: &Index, stubs: &[TreePath], owners: Owners) -> Result<(), Error> {
     if let Some(stub) = stubs.iter().find(|stub| index.rows_within(stub).next().is_some()) {
         return Err(changed(stub));
     }

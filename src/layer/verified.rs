@@ -2,7 +2,7 @@
 //! id here. A second thread decompresses and digests while the first one reads the tar.
 
 use std::{
-    io::{self, Read},
+    io::{self, Read, Write},
     panic::resume_unwind,
     sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel},
     thread,
@@ -14,6 +14,7 @@ use super::{Error, archive::decompress, read::bad};
 use crate::{
     oci::{Descriptor, DiffId, Digest},
     store::Store,
+    sys::PathError,
 };
 
 const CHUNK: usize = 256 * 1024;
@@ -52,6 +53,53 @@ pub(super) fn with_tar<T>(
     match digest {
         Some(found) if found == *diff_id => Ok(consumed),
         found => Err(named(bad(format!("its tar should be {diff_id} and is {}", found.map_or("cut off".into(), |id| id.to_string()))))),
+    }
+}
+
+/// The same for a tar that a second thread writes.
+pub(super) fn with_emitted<T>(
+    diff_id: &DiffId,
+    emit: impl FnOnce(&mut dyn io::Write) -> Result<(), Error> + Send,
+    consume: impl FnOnce(&mut dyn Read) -> Result<T, Error>,
+) -> Result<T, Error> {
+    let (from, to) = io::pipe().map_err(PathError::new("create", "pipe"))?;
+    let (consumed, emitted) = thread::scope(|scope| {
+        let emitter = scope.spawn(move || {
+            let mut digesting = Digesting { to: io::BufWriter::with_capacity(CHUNK, to), digest: Sha256::new() };
+            emit(&mut digesting)?;
+            digesting.to.flush().map_err(PathError::new("write", "layer"))?;
+            Ok(DiffId(Digest::from_bytes(digesting.digest.finalize().into())))
+        });
+        let mut from = io::BufReader::with_capacity(CHUNK, from);
+        let consumed = consume(&mut from).and_then(|consumed| {
+            let _rest = io::copy(&mut from, &mut io::sink()).map_err(|error| super::read::unreadable(&error))?;
+            Ok(consumed)
+        });
+        drop(from);
+        (consumed, emitter.join().unwrap_or_else(|panic| resume_unwind(panic)))
+    });
+    // If the emitter failed, that is why the consumer found no end; if nobody read on, that is why it failed.
+    match (consumed, emitted) {
+        (Ok(consumed), Ok(found)) if found == *diff_id => Ok(consumed),
+        (Ok(_), Ok(_)) => Err(Error::Changed { shown: "a file of the layer".to_owned() }),
+        (Err(error), Ok(_) | Err(Error::Path(_))) | (_, Err(error)) => Err(error),
+    }
+}
+
+struct Digesting<W> {
+    to: W,
+    digest: Sha256,
+}
+
+impl<W: Write> Write for Digesting<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.to.write(bytes)?;
+        self.digest.update(bytes.get(..written).unwrap_or_default());
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.to.flush()
     }
 }
 
@@ -130,8 +178,6 @@ impl Read for Tar {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write as _;
-
     use super::*;
 
     fn unpacked(packed: &[u8], limit: u64) -> (io::Result<usize>, Option<DiffId>) {

@@ -83,6 +83,17 @@ impl Drop for TempFile {
     }
 }
 
+/// An empty file without a name, gone when it is closed.
+pub(super) fn nameless(tmp: &Path) -> Result<File, Error> {
+    let flags = rustix::fs::OFlags::TMPFILE | rustix::fs::OFlags::RDWR | rustix::fs::OFlags::CLOEXEC;
+    if let Ok(file) = rustix::fs::open(tmp, flags, rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR) {
+        return Ok(file.into());
+    }
+    // Not every file system makes one.
+    let named = TempFile::create(tmp)?;
+    File::options().read(true).write(true).open(named.path()).map_err(|error| PathError::new("open", named.path())(error).into())
+}
+
 /// A directory under `tmp/` that is locked while the value lives, and removed with all it holds when dropped.
 ///
 /// Files of ids that this process does not have stay (without a word): the next one that opens the store with the
@@ -205,6 +216,19 @@ mod tests {
         assert_eq!(names.len(), 2);
         assert!(names.contains(&scratch.path().to_owned()) && names.contains(&temp.path().to_owned()));
         drop((scratch, temp));
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_file_without_a_name_can_be_written_and_read() {
+        use std::io::{Read as _, Seek as _};
+        let dir = tempfile::tempdir().unwrap();
+        let mut file = nameless(dir.path()).unwrap();
+        file.write_all(b"bytes").unwrap();
+        file.rewind().unwrap();
+        let mut text = String::new();
+        let _read = file.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "bytes");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 

@@ -22,7 +22,7 @@ use super::{
     remove::remove_all,
     sealed::file_name,
     size::Size,
-    temp::{Scratch, fresh_name},
+    temp::{Scratch, fresh_name, nameless},
 };
 use crate::{oci::DiffId, sys::PathError, tree::Index};
 
@@ -104,6 +104,11 @@ impl Store {
     /// An empty directory under `tmp/`, locked while the value lives, removed when dropped.
     pub fn scratch(&self) -> Result<Scratch, Error> {
         Scratch::create(&self.tmp())
+    }
+
+    /// An empty file on the store's file system that has no name and is gone when it is closed.
+    pub fn nameless_file(&self) -> Result<fs::File, Error> {
+        nameless(&self.tmp())
     }
 
     /// Makes `dir` (a directory inside a scratch) the tree of a layer: rename, marked unsynced until [`Store::sync`].

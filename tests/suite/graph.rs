@@ -5,7 +5,7 @@ use std::{fs, time::Duration};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{
-    harness::{Project, Ran, Way, processes_with, wait_until},
+    harness::{Image, Project, Ran, Way, processes_with, wait_until},
     killing::{descendants, left},
 };
 
@@ -218,4 +218,61 @@ fn in_a_chroot_steps_are_done_in_turn() {
     };
     project.dockerfile(&format!("{}FROM scratch\nCOPY --from=a /a /\nCOPY --from=b /b /\n", ["a", "b"].map(stage).concat()));
     let _built = Way::Chroot.build(&project, &[]).good();
+}
+
+/// The files in a directory of the store.
+fn count(project: &Project, dir: &str) -> usize {
+    let records = |entry: &fs::DirEntry| dir != "cache" || !entry.file_name().to_str().unwrap().contains('-');
+    fs::read_dir(project.store().join(dir)).unwrap().flatten().filter(records).count()
+}
+
+#[test]
+fn a_layer_is_compressed_while_the_next_step_runs_and_recorded_when_its_blob_is_there() {
+    let project = Project::with_busybox();
+    let seconds = seconds(6);
+    let dockerfile = |last: &str| format!("FROM busybox\nRUN head -c 150000000 /dev/urandom > /big\nRUN test -s /big && {last}\n");
+    project.dockerfile(&dockerfile(&format!("sleep {seconds}")));
+    let (blobs, records) = (count(&project, "blobs/sha256"), count(&project, "cache"));
+    // Killed while it is at it: the step is done again, and its record never was.
+    let mut killed = project.start_build(&[]);
+    wait_until(60, "the second step to run", || (sleeping(seconds) == 1).then_some(()));
+    assert_eq!((count(&project, "blobs/sha256"), count(&project, "cache")), (blobs, records), "the first step's layer is stored already");
+    killed.kill().unwrap();
+    let _status = killed.wait().unwrap();
+    wait_until(10, "all of the step to be dead", || (sleeping(seconds) == 0 && left(&project).is_empty()).then_some(()));
+    assert_eq!(count(&project, "cache"), records);
+    // A step that fails does not take the layers of earlier ones with it.
+    project.dockerfile(&dockerfile("exit 5"));
+    let failed = project.build(&[]).ends_with(3);
+    assert!(!failed.stderr.contains("CACHED"), "{}", failed.stderr);
+    assert_eq!((count(&project, "blobs/sha256"), count(&project, "cache")), (blobs + 1, records + 1));
+    project.dockerfile(&dockerfile("true"));
+    let again = project.build(&[]).good();
+    assert_eq!(again.stderr.matches("CACHED").count(), 1, "{}", again.stderr);
+    assert_eq!(fs::read_dir(project.store().join("tmp")).unwrap().count(), 0, "temporary files are left");
+    assert_eq!(fs::read_dir(project.store().join("locks")).unwrap().count(), 0, "locks are left");
+}
+
+#[test]
+fn a_run_sees_what_was_copied_before_its_layer_is_compressed() {
+    let project = Project::with_busybox();
+    let noise: Vec<u8> = (0..40_000_000_u32).map(|at| at.wrapping_mul(2_654_435_761).rotate_left(at % 31).to_le_bytes()[2]).collect();
+    let _big = project.file("data/big", noise);
+    let _small = project.file("data/small", "1");
+    project.dockerfile(
+        "FROM busybox\nCOPY --chown=3:4 --chmod=640 data /data\nRUN test $(stat -c %a:%u:%g:%s /data/big) = 640:3:4:40000000 && cp /data/big /copy\n",
+    );
+    let ran = project.build(&["-o", "type=oci,tar=false,dest=first"]).good();
+    // The base alone is extracted from a blob.
+    assert_eq!(ran.stderr.matches("extracting ").count(), 1, "{}", ran.stderr);
+    let first = Image::of_layout(&project.path("first"));
+    assert_eq!(first.paths(0), ["copy"]);
+    // The tree is what the layer gives.
+    project.dockerfile("FROM busybox\nCOPY --chown=3:4 --chmod=640 data /data\nRUN find /data -type f | xargs md5sum > /sums\n");
+    let warm = project.image(&[]);
+    fs::remove_dir_all(project.store().join("trees")).unwrap();
+    fs::remove_dir_all(project.store().join("cache")).unwrap();
+    let cold = project.image(&[]);
+    let sums = |image: &Image| format!("{:?}", image.tree()["sums"].kind);
+    assert_eq!(sums(&warm), sums(&cold));
 }
