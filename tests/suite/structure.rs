@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::harness::{skipped, sources};
+use crate::harness::{rust_files, skipped, sources};
 
 /// Code lines a file may have.
 const LONGEST: usize = 600;
@@ -16,7 +16,7 @@ const LONGEST: usize = 600;
 fn files() -> Option<Vec<PathBuf>> {
     let mut files = Vec::new();
     for top in ["src", "tests"] {
-        collect(&sources().join(top), &mut files);
+        files.extend(rust_files(&sources().join(top)));
     }
     if files.is_empty() {
         skipped("the sources are not readable here");
@@ -24,17 +24,6 @@ fn files() -> Option<Vec<PathBuf>> {
     }
     files.sort();
     Some(files)
-}
-
-fn collect(dir: &Path, files: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
-        let path = entry.path();
-        if path.is_dir() {
-            collect(&path, files);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            files.push(path);
-        }
-    }
 }
 
 /// The room a file is in: `src/store/blob.rs` and `src/store.rs` are `store`'s.

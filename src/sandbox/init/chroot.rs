@@ -11,7 +11,7 @@ use rustix::{
     thread::{CapabilitySet, CapabilitySets},
 };
 
-use super::{InitError, KEPT, Orders, Report, standard_streams, start};
+use super::{InitError, Orders, Report, drop_bounding_set, standard_streams, start};
 use crate::{
     sandbox::{Network, family::Family},
     sys,
@@ -35,7 +35,7 @@ pub(super) fn begin(socket: &OwnedFd, orders: &Orders, root: &OwnedFd) -> Result
     rustix::process::chdir(c"/").map_err(failed("enter"))?;
     Report::Mounted(Vec::new()).send(socket).map_err(InitError::new("report", "mounts"))?;
     standard_streams(orders)?;
-    restrict().map_err(InitError::new("drop", "capabilities"))?;
+    restrict()?;
     // A filter of system calls would need a right that a container's root has not; the container has its own.
     let started = start(orders, root, &[], None);
     keep(CapabilitySet::KILL).map_err(InitError::new("drop", "capabilities"))?;
@@ -43,21 +43,12 @@ pub(super) fn begin(socket: &OwnedFd, orders: &Orders, root: &OwnedFd) -> Result
 }
 
 /// What Docker gives a step, as far as this process has it.
-fn restrict() -> Result<(), Errno> {
-    for number in 0..64 {
-        let capability = CapabilitySet::from_bits_retain(1 << number);
-        if KEPT.contains(capability) {
-            continue;
-        }
-        match rustix::thread::remove_capability_from_bounding_set(capability) {
-            Ok(()) => {}
-            // The kernel knows no more, or nothing can be dropped: no container gives less than that right and more than others.
-            Err(Errno::INVAL | Errno::PERM) => break,
-            Err(errno) => return Err(errno),
-        }
-    }
-    let have = rustix::thread::capabilities(None)?;
-    rustix::thread::set_capabilities(None, CapabilitySets { inheritable: CapabilitySet::empty(), ..have })
+fn restrict() -> Result<(), InitError> {
+    // Where nothing can be dropped: no container gives less than that right and more than others.
+    drop_bounding_set(Some(Errno::PERM))?;
+    let have = rustix::thread::capabilities(None).map_err(InitError::new("drop", "capabilities"))?;
+    let sets = CapabilitySets { inheritable: CapabilitySet::empty(), ..have };
+    rustix::thread::set_capabilities(None, sets).map_err(InitError::new("drop", "capabilities"))
 }
 
 fn keep(right: CapabilitySet) -> Result<(), Errno> {

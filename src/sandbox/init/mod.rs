@@ -114,7 +114,7 @@ fn begin(socket: &OwnedFd) -> Result<(Pid, Option<Family>), InitError> {
     }
     standard_streams(&orders)?;
     if orders.security == Security::Sandbox {
-        drop_bounding_set()?;
+        drop_bounding_set(None)?;
     }
     let started = start(&orders, &root, filter.as_slice(), channel);
     // What is left to do needs no right, and a program that took pid 1 over would find none.
@@ -150,7 +150,8 @@ fn standard_streams(orders: &Orders) -> Result<(), InitError> {
     Ok(())
 }
 
-fn drop_bounding_set() -> Result<(), InitError> {
+/// What Docker does not give a step can no longer be had. `enough`: the refusal that ends it without an error.
+fn drop_bounding_set(enough: Option<Errno>) -> Result<(), InitError> {
     for number in 0..64 {
         let capability = CapabilitySet::from_bits_retain(1 << number);
         if KEPT.contains(capability) {
@@ -160,6 +161,7 @@ fn drop_bounding_set() -> Result<(), InitError> {
             Ok(()) => {}
             // The kernel knows no more.
             Err(Errno::INVAL) if number > 0 => return Ok(()),
+            Err(errno) if Some(errno) == enough => return Ok(()),
             Err(errno) => return Err(InitError::new("drop capability", number)(errno)),
         }
     }

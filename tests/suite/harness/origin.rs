@@ -5,6 +5,7 @@ use std::{
     fs,
     io::{BufRead as _, BufReader, Write as _},
     net::TcpListener,
+    os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{Arc, Mutex},
@@ -85,7 +86,8 @@ impl GitDaemon {
         let mut command = Command::new("git");
         let base = format!("--base-path={}", dir.display());
         command.args(["daemon", "--reuseaddr", "--listen=127.0.0.1", "--export-all", &base, &format!("--port={port}")]).arg(dir);
-        let daemon = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let daemon = command.process_group(0).spawn().unwrap();
         let started = Self { dir: dir.to_owned(), port, daemon };
         wait_until(20, "git's daemon", || std::net::TcpStream::connect(("127.0.0.1", port)).ok());
         started
@@ -129,7 +131,8 @@ impl GitDaemon {
 
 impl Drop for GitDaemon {
     fn drop(&mut self) {
-        let _gone = self.daemon.kill();
+        // `git` starts another program for it.
+        let _gone = rustix::process::kill_process_group(rustix::process::Pid::from_child(&self.daemon), rustix::process::Signal::KILL);
         let _ended = self.daemon.wait();
     }
 }

@@ -32,6 +32,20 @@ pub(crate) fn sources() -> PathBuf {
     std::env::var_os("LAPSTRAKE_TEST_SOURCES").map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from)
 }
 
+/// Every file of Rust below a directory.
+pub(crate) fn rust_files(dir: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            files.extend(rust_files(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            files.push(path);
+        }
+    }
+    files
+}
+
 /// Root's tests do not run for others. The suite is run as root and as a user, so this is no gap, in CI neither.
 pub(crate) fn need_root() -> bool {
     if !am_root() {

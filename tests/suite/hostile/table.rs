@@ -3,10 +3,10 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    path::{Path, PathBuf},
+    path::Path,
 };
 
-use crate::harness::{skipped, sources};
+use crate::harness::{rust_files, skipped, sources};
 
 /// A row: its group, and the tests that hold it.
 struct Row {
@@ -29,9 +29,7 @@ fn rows(text: &str) -> Vec<Row> {
 
 /// Every test below a directory of the sources, with its modules: `suite::killing::ctrl_c_…`.
 fn tests_of(top: &Path, prefix: &str, found: &mut BTreeSet<String>) {
-    let mut files = Vec::new();
-    collect(top, &mut files);
-    for file in files {
+    for file in rust_files(top) {
         let modules = file.strip_prefix(top).unwrap().with_extension("");
         let modules = modules.components().map(|part| part.as_os_str().to_string_lossy().into_owned());
         let path: Vec<String> = modules.filter(|name| !matches!(name.as_str(), "mod" | "main")).collect();
@@ -48,17 +46,6 @@ fn tests_of(top: &Path, prefix: &str, found: &mut BTreeSet<String>) {
                 let name: String = text.get(at + 4..).unwrap_or_default().chars().take_while(|letter| *letter != '(').collect();
                 let _new = found.insert([&[prefix.to_owned()], path.as_slice(), &[name]].concat().join("::"));
             }
-        }
-    }
-}
-
-fn collect(dir: &Path, files: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
-        let path = entry.path();
-        if path.is_dir() {
-            collect(&path, files);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            files.push(path);
         }
     }
 }
