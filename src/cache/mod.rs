@@ -18,6 +18,7 @@ mod fields;
 mod path_value;
 mod reason;
 mod record;
+mod shared;
 mod why;
 
 pub use below::Below;
@@ -25,6 +26,7 @@ pub use fields::{Fields, StepKey, VERSION};
 pub use path_value::PathValue;
 pub use reason::explain;
 pub use record::{Instruction, Outcome, Subject, look_up, record};
+pub use shared::{Shared, SharedRecord, shared_salt};
 pub use why::{Change, Of, Why};
 
 /// How labels of fields begin that are digests of what the paths of a record say: where the paths tell

@@ -64,7 +64,7 @@ pub fn explain(store: &Store, subject: &Subject<'_>) -> Result<Why, store::Error
 
 /// Fields that are not the same, in today's order; what is gone comes last. Fields of one label are told
 /// apart by their order.
-fn changed_fields(before: &[(String, String)], now: &[(String, String)]) -> Vec<Change> {
+pub(super) fn changed_fields(before: &[(String, String)], now: &[(String, String)]) -> Vec<Change> {
     let mut earlier = numbered(before);
     let mut changes = Vec::new();
     let mut add = |label: &str, how: &str| {

@@ -229,6 +229,12 @@ pub(super) struct Build {
     /// Do the steps of these stages anew
     #[arg(long, value_name = "STAGES", value_delimiter = ',')]
     pub(super) no_cache_filter: Vec<String>,
+    /// A cache that was made elsewhere: type=local,src=DIR[,tag=TAG], or an image with an inline cache
+    #[arg(long, value_name = "SPEC")]
+    pub(super) cache_from: Vec<String>,
+    /// Where the cache goes: type=local,dest=DIR[,mode=min|max][,tag=TAG], or type=inline
+    #[arg(long, value_name = "SPEC")]
+    pub(super) cache_to: Vec<String>,
     /// Ask the registry for base images first
     #[arg(long)]
     pub(super) pull: bool,

@@ -39,7 +39,12 @@ impl Ledger {
                 entry.how = Some(*how);
                 entry.completed = Some(now());
             }),
-            Event::Driver { .. } | Event::Output { .. } | Event::Note { .. } | Event::Warning { .. } | Event::Transfer { .. } => {}
+            Event::Recorded { .. }
+            | Event::Driver { .. }
+            | Event::Output { .. }
+            | Event::Note { .. }
+            | Event::Warning { .. }
+            | Event::Transfer { .. } => {}
         }
     }
 
@@ -123,6 +128,7 @@ impl Entry {
 fn word(how: How) -> &'static str {
     match how {
         How::Cached => "cached",
+        How::Imported => "imported",
         How::Done => "done",
         How::Noted => "noted",
         How::Failed => "failed",

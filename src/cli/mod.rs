@@ -4,6 +4,7 @@
 mod archives;
 mod args;
 mod build;
+mod cache_spec;
 mod call;
 mod config;
 mod doctor;

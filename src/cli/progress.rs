@@ -142,7 +142,7 @@ impl<W: Write> Progress<W> {
             Event::Note { text } => writeln!(self.to, "   {text}")?,
             Event::Transfer { what, done, total } => self.transfer(what, *done, *total)?,
             // Drawn with the Dockerfile beside it, by who has it.
-            Event::Warning { .. } => {}
+            Event::Warning { .. } | Event::Recorded { .. } => {}
         }
         self.to.flush()
     }
@@ -223,6 +223,7 @@ impl<W: Write> Progress<W> {
         match how {
             How::Noted => Ok(()),
             How::Cached => writeln!(self.to, "#{} CACHED", step + 1),
+            How::Imported => writeln!(self.to, "#{} IMPORTED", step + 1),
             How::Done => writeln!(self.to, "#{} DONE {seconds:.1}s", step + 1),
             How::Failed => writeln!(self.to, "#{} ERROR after {seconds:.1}s", step + 1),
             How::Cancelled => writeln!(self.to, "#{} CANCELED after {seconds:.1}s", step + 1),
@@ -261,6 +262,7 @@ impl<W: Write> Progress<W> {
             }
             Event::Driver { driver, .. } => self.unconfined(*driver)?,
             Event::Planned { .. }
+            | Event::Recorded { .. }
             | Event::Missed { .. }
             | Event::Layer { .. }
             | Event::Note { .. }

@@ -40,7 +40,7 @@ impl RawJson {
             Event::Finished { step, how: How::Cancelled, .. } => self.vertexes(*step, ledger, Some("context canceled")),
             Event::Started { step } | Event::Finished { step, .. } | Event::Missed { step, .. } => self.vertexes(*step, ledger, None),
             // Told with the end of the step.
-            Event::Layer { .. } => None,
+            Event::Layer { .. } | Event::Recorded { .. } => None,
             Event::Output { step, stream, bytes } => {
                 let number = if *stream == Stream::Out { 1 } else { 2 };
                 let log = json!({ "vertex": vertex_of(*step), "stream": number, "data": base64(bytes), "timestamp": now() });
@@ -81,7 +81,7 @@ impl RawJson {
                 put(key, json!(time));
             }
         }
-        if entry.how == Some(How::Cached) {
+        if matches!(entry.how, Some(How::Cached | How::Imported)) {
             put("cached", json!(true));
         }
         if let Some(error) = error {

@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     args::Build,
-    limits_spec, output_spec, ssh_spec,
+    cache_spec, limits_spec, output_spec, ssh_spec,
     surroundings::{stdin, variable, whole},
 };
 use crate::{
@@ -37,6 +37,8 @@ pub(super) fn of(args: &Build, (driver, snapshots): (Preset, SnapshotWish)) -> R
         secrets: args.secrets.iter().map(|text| secret(text)).collect::<Result<_, _>>()?,
         agents: ssh_spec::agents(&args.ssh)?,
         no_cache,
+        cache_from: args.cache_from.iter().map(|text| cache_spec::from(text)).collect::<Result<_, _>>()?,
+        cache_to: args.cache_to.iter().map(|text| cache_spec::to(text)).collect::<Result<_, _>>()?,
         pull: args.pull,
         hosts: args.add_hosts.iter().map(|text| host(text)).collect::<Result<_, _>>()?,
         max_steps: args.max_steps.into(),

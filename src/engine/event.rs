@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    cache::Why,
+    cache::{SharedRecord, Why},
     diag::Diagnostic,
     oci::DiffId,
     sandbox::{Driver, Stream, driver::Refusal},
@@ -29,6 +29,8 @@ pub struct StepInfo {
 pub enum How {
     /// Its result was in the cache.
     Cached,
+    /// Its result was in a cache that was made elsewhere.
+    Imported,
     /// It was done.
     Done,
     /// There was nothing to do: it is a line of the config and the history.
@@ -76,6 +78,11 @@ pub enum Event {
         layer: DiffId,
         /// When it was made, RFC 3339.
         created: String,
+    },
+    /// What a cache is told of a step, if one is to be made of this build.
+    Recorded {
+        /// Its record.
+        record: SharedRecord,
     },
     /// A step printed something.
     Output {

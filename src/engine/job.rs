@@ -5,8 +5,9 @@ use std::{collections::BTreeMap, path::PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    cache::Why,
+    cache::{Shared, Why},
     layer::Compression,
+    oci::{Descriptor, DiffId},
     plan::Plan,
     sandbox::{
         Limits,
@@ -48,6 +49,10 @@ pub struct Job {
     pub project: String,
     /// Stages whose records are not looked at; an empty name stands for all.
     pub no_cache: Vec<String>,
+    /// Records and layers that were made elsewhere.
+    pub imported: Vec<Import>,
+    /// The salt of the records that are told of each step, to be taken elsewhere; `None`: none is told.
+    pub share: Option<[u8; 32]>,
     /// The ids of the secrets and of the ssh agents that are given, for suggestions.
     pub secrets: Vec<String>,
     /// See `secrets`.
@@ -70,6 +75,17 @@ pub struct Job {
     pub driver: Preset,
     /// How the user wants what a step changes to be kept.
     pub snapshots: SnapshotWish,
+}
+
+/// A cache that was made elsewhere. Its place among [`Job::imported`] is its name for [`super::Front::shared`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Import {
+    /// What messages call it.
+    pub shown: String,
+    /// Its records.
+    pub shared: Shared,
+    /// The blobs of its layers.
+    pub blobs: Vec<(DiffId, Descriptor)>,
 }
 
 /// What `--allow` and the network of the build allow to steps.

@@ -49,17 +49,17 @@ impl<'a> Recipe<'a> {
         Self { fields, at, before, selections: Vec::new() }
     }
 
-    /// All that a record says of the step: made of it only on a miss.
-    pub(super) fn description(&self, plan: &Plan) -> Description {
+    /// Which instruction it is.
+    pub(super) fn instruction(&self) -> Instruction {
         let At { node, stage, step, project, .. } = self.at;
         let keyword = step.shown.split_whitespace().next().unwrap_or_default();
-        let instruction = Instruction {
-            project: project.to_owned(),
-            place: format!("{}\0{}\0{keyword}", stage.name, node.step),
-            text: step.shown.clone(),
-        };
+        Instruction { project: project.to_owned(), place: format!("{}\0{}\0{keyword}", stage.name, node.step), text: step.shown.clone() }
+    }
+
+    /// All that a record says of the step: made of it only on a miss.
+    pub(super) fn description(&self, plan: &Plan) -> Description {
         let paths = self.selections.iter().flat_map(|each| each.selection.paths().into_iter().map(|told| each.path_value(told))).collect();
-        Description { fields: self.fields.clone(), instruction, below: self.below(plan), paths }
+        Description { fields: self.fields.clone(), instruction: self.instruction(), below: self.below(plan), paths }
     }
 
     fn below(&self, plan: &Plan) -> Below {

@@ -34,7 +34,7 @@ pub mod wire;
 mod workplace;
 
 pub use event::{Event, How, StepInfo};
-pub use job::{Allowed, Files, Job};
+pub use job::{Allowed, Files, Import, Job};
 
 use std::{
     os::fd::BorrowedFd,
@@ -76,6 +76,8 @@ pub enum FetchedAs {
 pub trait Front: Sync {
     /// Has the blob of an image fetched into the store.
     fn fetch(&self, image: &str, blob: &Descriptor) -> Result<(), Error>;
+    /// Has the blob of an imported cache brought into the store.
+    fn shared(&self, cache: usize, blob: &Descriptor) -> Result<(), Error>;
     /// Has what ADD names by a URL fetched into a directory of the store, which is there until the build is over.
     fn source(&self, source: &CopySource) -> Result<Fetched, Error>;
     /// The bytes of a secret; `None`: there is none of that id.

@@ -76,6 +76,13 @@ impl Front for Remote {
         }
     }
 
+    fn shared(&self, cache: usize, blob: &Descriptor) -> Result<(), Error> {
+        match self.ask(&FromEngine::Shared { cache, blob: blob.clone() })? {
+            FromFront::Fetched(result) => result,
+            FromFront::Secret(_) | FromFront::Agent(_) | FromFront::Source(_) => Err(gone()),
+        }
+    }
+
     fn secret(&self, id: &str) -> Result<Option<Vec<u8>>, Error> {
         match self.ask(&FromEngine::Secret { id: id.to_owned() })? {
             FromFront::Secret(result) => result,

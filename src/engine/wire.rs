@@ -4,7 +4,7 @@
 //! front                          engine
 //!   Job ────────────────────────▶           first
 //!        ◀──────────────────────── Event     any time, no answer
-//!        ◀──────────────────────── Fetch, Source, Secret, Agent
+//!        ◀──────────────────────── Fetch, Shared, Source, Secret, Agent
 //!   Fetched, Source, Secret, Agent ▶         the answer; one question at a time
 //!        ◀──────────────────────── Built, Failed   last
 //! ```
@@ -54,6 +54,13 @@ pub enum FromEngine {
         /// The blob.
         blob: Descriptor,
     },
+    /// Bring a blob of an imported cache into the store.
+    Shared {
+        /// Its place among those of the job.
+        cache: usize,
+        /// The blob.
+        blob: Descriptor,
+    },
     /// Fetch what ADD names by a URL.
     Source(CopySource),
     /// The bytes of a secret.
@@ -75,7 +82,7 @@ pub enum FromEngine {
 /// From the front.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum FromFront {
-    /// To [`FromEngine::Fetch`].
+    /// To [`FromEngine::Fetch`] and [`FromEngine::Shared`].
     Fetched(Result<(), Error>),
     /// To [`FromEngine::Source`].
     Source(Result<Fetched, Error>),

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    Agent, Cancel, Context, NamedContext, Registries, Remotes, Secret,
+    Agent, CacheFrom, CacheTo, Cancel, Context, NamedContext, Registries, Remotes, Secret, cache,
     dockerfile_text::Text,
     engine_process::{self, Answers},
     judge,
@@ -45,6 +45,10 @@ pub struct Request {
     pub agents: BTreeMap<String, Arc<Agent>>,
     /// Stages whose records are not looked at; an empty name stands for all.
     pub no_cache: Vec<String>,
+    /// Caches that were made elsewhere.
+    pub cache_from: Vec<CacheFrom>,
+    /// Where the cache goes.
+    pub cache_to: Vec<CacheTo>,
     /// Ask the registry for bases first.
     pub pull: bool,
     /// What each step may use.
@@ -109,7 +113,9 @@ pub fn build(
     let named = Named::default();
     let plan = judge::plan(request, (context, &named), (text, &parsed), session, event)?;
     let sources = sources(&plan);
-    Work { request, session, job: job(request, (context, &named), text, session, plan)?, sources }.done(event, stdout)
+    let (caches, imported) = cache::bring(&request.cache_from, &plan.platform, session, event);
+    let job = Job { imported, ..job(request, (context, &named), text, session, plan)? };
+    Work { request, session, job, sources, caches }.done(event, stdout)
 }
 
 /// A build that is ready to be done.
@@ -119,6 +125,8 @@ struct Work<'a> {
     job: Job,
     /// Which image each base layer's blob can be fetched from.
     sources: BTreeMap<Digest, String>,
+    /// Where the imported caches come from.
+    caches: Vec<CacheFrom>,
 }
 
 impl Work<'_> {
@@ -157,13 +165,23 @@ impl Work<'_> {
     fn attempt(&self, event: &mut dyn FnMut(Event), stdout: &mut dyn Write) -> Result<Built, Error> {
         let Session { store, registries, remotes, cancel } = *self.session;
         let Request { secrets, agents, .. } = self.request;
-        let answers = Answers { store, registries, remotes, secrets, agents, cancel, sources: Sources::default() };
+        let caches = self.caches.as_slice();
+        let answers = Answers { store, registries, remotes, secrets, agents, cancel, caches, sources: Sources::default() };
+        let mut records = Vec::new();
+        let mut seen = |happened: Event| {
+            if let Event::Recorded { record } = happened {
+                records.push(record);
+            } else {
+                event(happened);
+            }
+        };
+        let built = engine_process::run(&self.job, &answers, cancel, &mut seen)?;
         let mut images = Vec::new();
         let mut places = Vec::new();
-        for BuiltImage { platform, manifest, moments } in engine_process::run(&self.job, &answers, cancel, event)? {
+        for BuiltImage { platform, manifest, moments } in built {
             let read = image::read(store, &manifest, &platform)?;
             let base_layers = read.layers.iter().take_while(|layer| self.sources.contains_key(&layer.digest)).count();
-            let made = Image { base_layers, ..read };
+            let made = cache::inline(&self.request.cache_to, Image { base_layers, ..read }, &records, &self.job, store)?;
             let delivered = self.dated(&made, &moments).and_then(|dated| {
                 let forms = Forms { made: &made, dated: dated.as_ref(), epoch: self.job.plan.epoch };
                 deliver(self.request, self.session, &self.sources, forms, event, stdout).map(|places| (places, forms.chief().clone()))
@@ -174,6 +192,7 @@ impl Work<'_> {
                 }
             })?;
             places.extend(more);
+            places.extend(cache::write(&self.request.cache_to, &made, &records, &self.job, store)?);
             images.push((platform, image));
         }
         if places.is_empty() {
@@ -226,6 +245,14 @@ fn job(request: &Request, (context, named): (&Context, &Named), text: &Text, ses
         return Err(Error::new(Kind::Environment, "this build has to run steps or read an image's files, and `--driver none` forbids it")
             .help("leave `--driver` out"));
     }
+    if plan.epoch.is_some() && request.cache_to.contains(&CacheTo::Inline) {
+        return Err(Error::new(
+            Kind::Request,
+            "an inline cache says when its layers were made, which SOURCE_DATE_EPOCH takes out of an image",
+        )
+        .help("leave one of them out, or write the cache to a directory: `--cache-to type=local,dest=DIR`"));
+    }
+    let share = if request.cache_to.is_empty() { None } else { Some(salt(&plan)?) };
     let store = session.store.root().to_owned();
     Ok(Job {
         store,
@@ -235,6 +262,8 @@ fn job(request: &Request, (context, named): (&Context, &Named), text: &Text, ses
         named: named.files(request)?,
         project: context.project.clone(),
         no_cache: request.no_cache.clone(),
+        imported: Vec::new(),
+        share,
         secrets: request.secrets.keys().cloned().collect(),
         agents: request.agents.keys().cloned().collect(),
         hosts: request.hosts.clone(),
@@ -247,6 +276,12 @@ fn job(request: &Request, (context, named): (&Context, &Named), text: &Text, ses
         driver: request.driver,
         snapshots: request.snapshots,
     })
+}
+
+/// The salt of the records that leave: that of an equal plan is equal.
+fn salt(plan: &Plan) -> Result<[u8; 32], Error> {
+    let text = serde_json::to_vec(plan).map_err(|error| Error::new(Kind::Bug, "a plan is no JSON").because(&error))?;
+    Ok(crate::cache::shared_salt(&text))
 }
 
 /// Must some step see a tree? If none must, nothing of the kernel's namespaces is needed.

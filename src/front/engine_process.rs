@@ -12,7 +12,7 @@ use std::{
 };
 
 use super::{
-    Agent, Cancel, Registries, Remotes, Secret, agent,
+    Agent, CacheFrom, Cancel, Registries, Remotes, Secret, agent, cache,
     remotes::{Order, Sources},
 };
 use crate::{
@@ -37,6 +37,8 @@ pub(super) struct Answers<'a> {
     pub(super) secrets: &'a BTreeMap<String, Secret>,
     pub(super) agents: &'a BTreeMap<String, Arc<Agent>>,
     pub(super) cancel: &'a Cancel,
+    /// Where the imported caches of the job come from.
+    pub(super) caches: &'a [CacheFrom],
     /// What was fetched for ADD; it lives as long as the engine may read it.
     pub(super) sources: Sources,
 }
@@ -169,6 +171,11 @@ fn converse(
             }
             FromEngine::Failed(error) => return Ok(Some(Err(error))),
             FromEngine::Fetch { image, blob } => FromFront::Fetched(answers.registries.blob(&image, &blob, answers.store, event)),
+            FromEngine::Shared { cache: number, blob } => {
+                let unknown = || Err(Error::new(Kind::Bug, "a cache that is not in the job"));
+                let from = answers.caches.get(number);
+                FromFront::Fetched(from.map_or_else(unknown, |from| cache::fetch(from, &blob, answers, event)))
+            }
             FromEngine::Source(source) => {
                 let Answers { store, secrets, agents, cancel, .. } = *answers;
                 let order = Order { store, secrets, agents, cancel };

@@ -5,6 +5,7 @@
 mod agent;
 mod bases;
 mod build;
+mod cache;
 mod cancel;
 mod context;
 mod dockerfile_text;
@@ -21,6 +22,7 @@ mod upkeep;
 pub use agent::Agent;
 pub use bases::NamedContext;
 pub use build::{Built, Request, Session, build};
+pub use cache::{CacheFrom, CacheTo};
 pub use cancel::Cancel;
 pub use context::{Context, ContextFrom, Sent, Stream};
 pub use dockerfile_text::{DockerfileFrom, LIMIT as LARGEST_DOCKERFILE, Text, read as read_dockerfile};

@@ -16,12 +16,14 @@ pub(crate) mod fixture;
 mod history;
 mod import;
 mod load;
+mod noted;
 mod read;
 mod relayered;
 
 pub use assemble::{BaseParts, COMMENT, Flavor, Item, assemble};
 pub use import::import;
 pub use load::{Loaded, load, load_stream};
+pub use noted::carrier;
 pub use read::{CONFIG_LIMIT, MANIFEST_LIMIT, choose, manifest, read};
 
 use crate::{

@@ -289,6 +289,11 @@ pub fn lay_out(changes: &Changes, chain: &Chain, diff_id: &DiffId, into: &OwnedF
     .map(drop)
 }
 
+/// Reads a layer's blob and nothing of it, verifying both digests.
+pub fn verify(store: &Store, blob: &Descriptor, diff_id: &DiffId) -> Result<(), Error> {
+    verified::with_tar(store, blob, diff_id, |_tar| Ok(()))
+}
+
 /// Reads a layer's blob for its index alone, verifying both digests.
 pub fn index(store: &Store, blob: &Descriptor, diff_id: &DiffId, below: &Chain) -> Result<Arc<Index>, Error> {
     let index = verified::with_tar(store, blob, diff_id, |tar| read::read(tar, read::Form::Layer, below, &mut read::Nowhere))?;

@@ -15,6 +15,7 @@ mod harness;
 mod adding;
 mod bad_input;
 mod building;
+mod caches;
 mod caching;
 mod chroot;
 mod concurrency;
