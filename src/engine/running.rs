@@ -63,10 +63,11 @@ fn refuse(site: &Site<'_>, at: At<'_>, run: &Run) -> Result<(), Error> {
 fn make(site: &Site<'_>, at: At<'_>, before: &Snapshot, run: &Run, selected: &[mounts::Selected]) -> Result<(Pending, Moments), Error> {
     let driver = site.ways.needed().map_err(|error| fault::at(error, at.step, "", "needed for this step"))?;
     refuse_here(site, at, run, driver)?;
+    let scratch = site.store.scratch()?;
+    // First: a layer that is extracted need not be read for its index.
+    let place = Workplace::make(site, &before.layers, &scratch, driver.snapshots)?;
     let chain = site.trees.chain(&before.layers)?;
     let account = Account::of(&chain, &run.user).map_err(|error| fault::at(error, at.step, "user", "this step runs as that user"))?;
-    let scratch = site.store.scratch()?;
-    let place = Workplace::make(site, &before.layers, &scratch, driver.snapshots)?;
     let Prepared { mounts, env, held, mounted, moments } = mounts::prepare(site, at, selected, scratch.path())?;
     site.stop.go_on()?;
     let foreign = Foreign { rooted: layer::unmarked(&chain, site.ways.owners()), mounted };

@@ -3,7 +3,11 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread::Builder,
 };
 
 use super::{Event, Front, behind::Behind, permits::Permits, snapshot::Held, turns::Turns, whole};
@@ -14,6 +18,9 @@ use crate::{
     store::Store,
     tree::{Chain, Index},
 };
+
+/// So many layers are fetched and unpacked at once, as far as there are processors.
+const AT_ONCE: usize = 8;
 
 /// What one build knows of its layers.
 pub(super) struct Trees<'a> {
@@ -56,21 +63,62 @@ impl<'a> Trees<'a> {
 
     /// The merged view of some layers. Reads a layer's blob only if its index is not in the store.
     pub(super) fn chain(&self, layers: &[Held]) -> Result<Chain, Error> {
-        let mut chain = Chain::default();
-        for held in layers {
-            let index = self.index(held, &chain)?;
-            chain = chain.with(index);
-        }
-        Ok(chain)
+        self.at_once(layers, |held| self.known_index(held).is_none(), |held| self.index_alone(held));
+        Ok(Chain::new(self.indexes(layers)?))
     }
 
-    fn index(&self, held: &Held, below: &Chain) -> Result<Arc<Index>, Error> {
+    fn indexes(&self, layers: &[Held]) -> Result<Vec<Arc<Index>>, Error> {
+        let mut indexes = Vec::with_capacity(layers.len());
+        for held in layers {
+            let index = self.index(held, &indexes)?;
+            indexes.push(index);
+        }
+        Ok(indexes)
+    }
+
+    /// Does what can be done of several layers without those below them, several at once. What it cannot do, or fails to, is left to
+    /// who goes through the layers in their order, and who says why it fails.
+    fn at_once(&self, layers: &[Held], is_missing: impl Fn(&Held) -> bool, make: impl Fn(&Held) -> Result<(), Error> + Sync) {
+        let mut seen = BTreeSet::new();
+        let missing: Vec<&Held> = layers.iter().filter(|held| seen.insert(held.diff_id) && is_missing(held)).collect();
+        if missing.len() < 2 {
+            return;
+        }
+        let (threads, next) = (missing.len().min(AT_ONCE), AtomicUsize::new(0));
+        let work = || {
+            while let Some(held) = missing.get(next.fetch_add(1, Ordering::Relaxed)) {
+                let _told_later = make(held);
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 0..threads {
+                // Without a thread it is done later.
+                drop(Builder::new().spawn_scoped(scope, work));
+            }
+        });
+    }
+
+    fn index_alone(&self, held: &Held) -> Result<(), Error> {
+        let _alone = self.turns.take_for(&index_name(held), || format!("waiting for another build to read {}", held.diff_id))?;
+        let found = match self.store.index(&held.diff_id)? {
+            Some(index) => Some(Arc::new(index)),
+            None => {
+                let blob = self.blob(held)?;
+                let _processor = self.processors.one();
+                layer::index_alone(self.store, &blob, &held.diff_id)?
+            }
+        };
+        if let Some(index) = found {
+            self.learn(held.diff_id, index);
+        }
+        Ok(())
+    }
+
+    fn index(&self, held: &Held, below: &[Arc<Index>]) -> Result<Arc<Index>, Error> {
         if let Some(index) = self.known_index(held) {
             return Ok(index);
         }
-        let _alone = self
-            .turns
-            .take(&format!("index-{}", held.diff_id.0.hex()), || format!("waiting for another build to read {}", held.diff_id))?;
+        let _alone = self.turns.take(&index_name(held), || format!("waiting for another build to read {}", held.diff_id))?;
         if let Some(index) = self.known_index(held) {
             return Ok(index);
         }
@@ -79,7 +127,8 @@ impl<'a> Trees<'a> {
         } else {
             let blob = self.blob(held)?;
             let _processor = self.processors.one();
-            layer::index(self.store, &blob, &held.diff_id, below).inspect_err(|_refused| self.remove_damaged(&blob))?
+            layer::index(self.store, &blob, &held.diff_id, &Chain::new(below.to_vec()))
+                .inspect_err(|_refused| self.remove_damaged(&blob))?
         };
         self.learn(held.diff_id, Arc::clone(&index));
         Ok(index)
@@ -121,38 +170,73 @@ impl<'a> Trees<'a> {
 
     /// The same where `merged` holds what the first `known` layers show: it stands for their trees, which are not made.
     pub(super) fn lowers_above(&self, layers: &[Held], known: usize, merged: &Path) -> Result<Vec<Lower>, Error> {
-        let mut chain = Chain::default();
-        let mut lowers: Vec<Lower> = Vec::new();
+        if self.memory.is_none() {
+            let trees = layers.get(known..).unwrap_or_default();
+            self.at_once(trees, |held| !whole(&self.checked).contains(&held.diff_id), |held| self.tree_alone(held));
+        }
+        let mut indexes: Vec<Arc<Index>> = Vec::with_capacity(layers.len());
+        let mut lowers: Vec<Lower> = Vec::with_capacity(layers.len());
         for (number, held) in layers.iter().enumerate() {
             let (dir, index) =
-                if number < known { (merged.to_owned(), self.index(held, &chain)?) } else { self.tree(held, &chain, &lowers)? };
-            chain = chain.with(Arc::clone(&index));
+                if number < known { (merged.to_owned(), self.index(held, &indexes)?) } else { self.tree(held, &indexes, &lowers)? };
+            indexes.push(Arc::clone(&index));
             lowers.push(Lower { index, dir });
         }
         Ok(lowers)
     }
 
-    fn tree(&self, held: &Held, below: &Chain, lowers: &[Lower]) -> Result<(PathBuf, Arc<Index>), Error> {
+    fn tree(&self, held: &Held, below: &[Arc<Index>], lowers: &[Lower]) -> Result<(PathBuf, Arc<Index>), Error> {
         if let Some(memory) = &self.memory {
             let index = self.index(held, below)?;
             if index.has_whiteouts() {
                 return Ok((self.tree_in_memory(held, memory, lowers)?, index));
             }
         }
-        if let Some(dir) = self.sound_tree(held, below)? {
+        if let Some(dir) = self.sound_tree(held, || self.index(held, below))? {
             return Ok((dir, self.index(held, below)?));
         }
-        let name = format!("tree-{}-{}", self.domain, held.diff_id.0.hex());
-        let _alone = self.turns.take(&name, || format!("waiting for another build to extract {}", held.diff_id))?;
-        if let Some(dir) = self.sound_tree(held, below)? {
+        let _alone = self.turns.take(&self.tree_name(held), || format!("waiting for another build to extract {}", held.diff_id))?;
+        if let Some(dir) = self.sound_tree(held, || self.index(held, below))? {
             return Ok((dir, self.index(held, below)?));
         }
         let scratch = self.store.scratch()?;
         let into = scratch.path().join("tree");
         let index = self.fill(held, lowers, &into, "")?;
-        let dir = self.store.commit_tree(self.domain, &held.diff_id, &into)?;
-        let _new: bool = whole(&self.checked).insert(held.diff_id);
+        let dir = self.commit(held, &into)?;
         Ok((dir, index))
+    }
+
+    /// Makes a tree, or finds it sound, if that needs nothing of the layers below.
+    fn tree_alone(&self, held: &Held) -> Result<(), Error> {
+        let none = || Error::new(Kind::Bug, "its index is not known");
+        let known = || match self.known_index(held) {
+            Some(index) => Ok(index),
+            None => self.store.index(&held.diff_id)?.map(Arc::new).ok_or_else(none),
+        };
+        let _alone = self.turns.take_for(&self.tree_name(held), || format!("waiting for another build to extract {}", held.diff_id))?;
+        if self.behind.source(&held.diff_id).is_some() || self.sound_tree(held, known)?.is_some() {
+            return Ok(());
+        }
+        let scratch = self.store.scratch()?;
+        let into = scratch.path().join("tree");
+        let dir = crate::sys::dir::make_root(&into)?;
+        let blob = self.blob(held)?;
+        self.front.event(Event::Note { text: format!("extracting {} ({} bytes)", blob.digest, blob.size) });
+        let processor = self.processors.one();
+        let Some(index) = layer::extract_alone(self.store, &blob, &held.diff_id, &dir, self.owners)? else { return Ok(()) };
+        drop(processor);
+        self.learn(held.diff_id, index);
+        self.commit(held, &into).map(drop)
+    }
+
+    fn tree_name(&self, held: &Held) -> String {
+        format!("tree-{}-{}", self.domain, held.diff_id.0.hex())
+    }
+
+    fn commit(&self, held: &Held, made: &Path) -> Result<PathBuf, Error> {
+        let dir = self.store.commit_tree(self.domain, &held.diff_id, made)?;
+        let _new: bool = whole(&self.checked).insert(held.diff_id);
+        Ok(dir)
     }
 
     /// Makes the tree of a layer at a new place: of what the layer is made of while its blob is on its way, else of the blob.
@@ -189,10 +273,11 @@ impl<'a> Trees<'a> {
     }
 
     /// The tree if it is there and is what its index says; a tree that is not is removed.
-    fn sound_tree(&self, held: &Held, below: &Chain) -> Result<Option<PathBuf>, Error> {
+    fn sound_tree(&self, held: &Held, index: impl FnOnce() -> Result<Arc<Index>, Error>) -> Result<Option<PathBuf>, Error> {
         let Some(dir) = self.store.tree(self.domain, &held.diff_id) else { return Ok(None) };
         if !whole(&self.checked).contains(&held.diff_id) {
-            let index = self.index(held, below)?;
+            let index = index()?;
+            let _processor = self.processors.one();
             if !layer::is_intact(&dir, &index, self.owners) {
                 self.front.event(Event::Note { text: format!("the tree of {} was changed on disk: it is made anew", held.diff_id) });
                 self.store.remove_tree(self.domain, &held.diff_id)?;
@@ -209,6 +294,10 @@ impl<'a> Trees<'a> {
         let _: bool = whole(&self.checked).insert(diff_id);
         Ok(())
     }
+}
+
+fn index_name(held: &Held) -> String {
+    format!("index-{}", held.diff_id.0.hex())
 }
 
 /// What the build had is not in its store any more.

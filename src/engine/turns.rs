@@ -52,27 +52,38 @@ impl<'a> Turns<'a> {
     /// Takes a name; `said` is told if another build has it. Called with a slot.
     pub(super) fn take(&'a self, name: &str, said: impl FnOnce() -> String) -> Result<Alone<'a>, Error> {
         let turn = self.turn(name)?;
-        let lock = self.wait(|| self.store.try_lock(name), said)?;
+        let lock = self.lock(name, said)?;
+        Ok(Alone { _lock: lock, _turn: turn })
+    }
+
+    /// The same for a thread that works for a step and has no slot of its own to lend.
+    pub(super) fn take_for(&'a self, name: &str, said: impl FnOnce() -> String) -> Result<Alone<'a>, Error> {
+        let turn = self.wait_turn(name, Slot::NotOurs)?;
+        let lock = self.wait(|| self.store.try_lock(name), said, Slot::NotOurs)?;
         Ok(Alone { _lock: lock, _turn: turn })
     }
 
     /// A lock that is shared with whoever shares it, and kept from who wants it alone.
     pub(super) fn share(&self, name: &str, said: impl FnOnce() -> String) -> Result<Lock, Error> {
-        self.wait(|| self.store.try_lock_shared(name), said)
+        self.wait(|| self.store.try_lock_shared(name), said, Slot::Lent)
     }
 
     /// Only the lock, which another step of this build may have as well as another build.
     pub(super) fn lock(&self, name: &str, said: impl FnOnce() -> String) -> Result<Lock, Error> {
-        self.wait(|| self.store.try_lock(name), said)
+        self.wait(|| self.store.try_lock(name), said, Slot::Lent)
     }
 
     /// Only within this build.
     pub(super) fn turn(&'a self, name: &str) -> Result<Turn<'a>, Error> {
+        self.wait_turn(name, Slot::Lent)
+    }
+
+    fn wait_turn(&'a self, name: &str, slot: Slot) -> Result<Turn<'a>, Error> {
         loop {
             if whole(&self.busy).insert(name.to_owned()) {
                 return Ok(Turn { of: self, name: name.to_owned() });
             }
-            self.slots.without(|| self.until_free(name))?;
+            self.idle(slot, || self.until_free(name))?;
         }
     }
 
@@ -85,12 +96,17 @@ impl<'a> Turns<'a> {
         Ok(())
     }
 
-    fn wait(&self, mut attempt: impl FnMut() -> Result<Option<Lock>, store::Error>, said: impl FnOnce() -> String) -> Result<Lock, Error> {
+    fn wait(
+        &self,
+        mut attempt: impl FnMut() -> Result<Option<Lock>, store::Error>,
+        said: impl FnOnce() -> String,
+        slot: Slot,
+    ) -> Result<Lock, Error> {
         if let Some(lock) = attempt()? {
             return Ok(lock);
         }
         self.front.event(Event::Note { text: said() });
-        self.slots.without(|| {
+        self.idle(slot, || {
             let mut pause = FIRST_PAUSE;
             loop {
                 self.stop.go_on_after(pause)?;
@@ -101,6 +117,22 @@ impl<'a> Turns<'a> {
             }
         })
     }
+
+    fn idle<T>(&self, slot: Slot, wait: impl FnOnce() -> T) -> T {
+        match slot {
+            Slot::Lent => self.slots.without(wait),
+            Slot::NotOurs => wait(),
+        }
+    }
+}
+
+/// What becomes of a slot while its holder waits.
+#[derive(Clone, Copy)]
+enum Slot {
+    /// Another step has it.
+    Lent,
+    /// The waiting thread has none.
+    NotOurs,
 }
 
 impl Drop for Turn<'_> {

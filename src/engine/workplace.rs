@@ -170,28 +170,36 @@ fn write(site: &Site<'_>, changes: &layer::Changes, chain: &Chain) -> Result<Pen
 
 /// A tree that the build has, or a new one, made to hold these layers. Whoever takes it puts it back if it is still sound.
 fn tree(site: &Site<'_>, layers: &[Held]) -> Result<Workplace, Error> {
-    let chain = site.trees.chain(layers)?;
-    let mut kept = if let Some(kept) = nearest(site, &chain) {
-        kept
-    } else {
-        let scratch = site.store.scratch()?;
-        let root = crate::sys::dir::make_root(&scratch.path().join("root"))?;
-        Kept { merged: Merged::new(root, site.ways.owners())?, scratch }
-    };
-    let lowers = match kept.merged.begins(&chain) {
-        Some(known) if known > 0 => site.trees.lowers_above(layers, known, &kept.dir())?,
-        _ => site.trees.lowers(layers)?,
+    let (mut kept, lowers) = match nearest(site, layers)? {
+        Some((kept, known)) if known > 0 => {
+            let lowers = site.trees.lowers_above(layers, known, &kept.dir())?;
+            (kept, lowers)
+        }
+        Some((kept, _)) => (kept, site.trees.lowers(layers)?),
+        None => {
+            let scratch = site.store.scratch()?;
+            let root = crate::sys::dir::make_root(&scratch.path().join("root"))?;
+            (Kept { merged: Merged::new(root, site.ways.owners())?, scratch }, site.trees.lowers(layers)?)
+        }
     };
     kept.merged.fit(&lowers).map_err(|error| no_space(error, site))?;
     let before = kept.merged.before()?;
     Ok(Workplace::Tree(kept, before))
 }
 
-/// Takes the tree that holds the most layers of the chain and no others; else any.
-fn nearest(site: &Site<'_>, chain: &Chain) -> Option<Kept> {
+/// Takes the tree that holds the most of these layers and no others, with their number; else any, with none.
+fn nearest(site: &Site<'_>, layers: &[Held]) -> Result<Option<(Kept, usize)>, Error> {
+    if whole(&site.kept).is_empty() {
+        return Ok(None);
+    }
+    let chain = site.trees.chain(layers)?;
     let mut all = whole(&site.kept);
-    let best = all.iter().enumerate().max_by_key(|(_, kept)| kept.merged.begins(chain)).map(|(number, _)| number)?;
-    Some(all.swap_remove(best))
+    let best = all.iter().enumerate().max_by_key(|(_, kept)| kept.merged.begins(&chain)).map(|(number, _)| number);
+    let kept = best.map(|best| all.swap_remove(best));
+    Ok(kept.map(|kept| {
+        let known = kept.merged.begins(&chain).unwrap_or(0);
+        (kept, known)
+    }))
 }
 
 fn no_space(error: layer::Error, site: &Site<'_>) -> Error {

@@ -168,6 +168,26 @@ fn a_hard_link_to_a_lower_layer_is_a_copy() {
 }
 
 #[test]
+fn a_layer_is_read_before_those_below_if_it_does_not_depend_on_them() {
+    let bench = Bench::new();
+    let alone = |tar: Tar| {
+        let tar = tar.end();
+        index_alone(&bench.store, &bench.blob(&tar), &DiffId(Digest::of(&tar))).unwrap().map(|index| rows(&index))
+    };
+    let found = alone(Tar::new().dir("d").file("d/.wh.x", "").file("d/f", "1").hard("d/g", "d/f").file(".wh.gone", ""));
+    assert_eq!(found.unwrap(), ["/d dir", "/d/f file 1", "/d/g file 1 = /d/f", "/d/x gone", "/gone gone"]);
+    for (tar, why) in [
+        (Tar::new().file("d/f", ""), "the directory may be a link below"),
+        (Tar::new().hard("h", "f"), "a link to a file below"),
+        (Tar::new().file(".wh..wh..opq", ""), "all names below are gone"),
+        (Tar::new().file("d/.wh.x", ""), "a whiteout in a directory that it does not have"),
+        (Tar::new().link("l", "d").file("l/f", ""), "a link of its own leads below"),
+    ] {
+        assert!(alone(tar).is_none(), "{why}");
+    }
+}
+
+#[test]
 fn account_files_are_kept_but_not_without_end() {
     let bench = Bench::new();
     let mut tar = Tar::new();

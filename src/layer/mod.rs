@@ -44,7 +44,7 @@ pub use redate::{Dating, redate};
 pub use spool::{Reader, Writer};
 pub use unpack::unpack;
 
-use std::{collections::BTreeMap, io, os::fd::OwnedFd, path::PathBuf, sync::Arc};
+use std::{cell::Cell, collections::BTreeMap, io, os::fd::OwnedFd, path::PathBuf, sync::Arc};
 
 use crate::{
     oci::{Descriptor, DiffId},
@@ -273,9 +273,37 @@ pub fn extract(
 ) -> Result<Arc<Index>, Error> {
     let chain = Chain::new(below.iter().map(|lower| Arc::clone(&lower.index)).collect());
     let mut disk = extract::Disk::new(into, below, owners)?;
-    let index = verified::with_tar(store, blob, diff_id, |tar| read::read(tar, read::Form::Layer, &chain, &mut disk))?;
+    let index = verified::with_tar(store, blob, diff_id, |tar| read::read(tar, read::Form::Layer, read::Below::Chain(&chain), &mut disk))?;
     store.put_index(diff_id, &index)?;
     Ok(Arc::new(index))
+}
+
+/// The same, before the layers below are there. `None`: what the layer holds depends on them; then the directory may hold a part of it.
+pub fn extract_alone(
+    store: &Store,
+    blob: &Descriptor,
+    diff_id: &DiffId,
+    into: &OwnedFd,
+    owners: Owners,
+) -> Result<Option<Arc<Index>>, Error> {
+    let mut disk = extract::Disk::new(into, &[], owners)?;
+    alone(store, blob, diff_id, &mut disk)
+}
+
+/// As [`index`], before the layers below are known. `None`: what the layer holds depends on them.
+pub fn index_alone(store: &Store, blob: &Descriptor, diff_id: &DiffId) -> Result<Option<Arc<Index>>, Error> {
+    alone(store, blob, diff_id, &mut read::Nowhere)
+}
+
+fn alone(store: &Store, blob: &Descriptor, diff_id: &DiffId, sink: &mut dyn read::Sink) -> Result<Option<Arc<Index>>, Error> {
+    let asked = Cell::new(false);
+    let read = verified::with_tar(store, blob, diff_id, |tar| read::read(tar, read::Form::Layer, read::Below::Unknown(&asked), sink));
+    if asked.get() {
+        return Ok(None);
+    }
+    let index = read?;
+    store.put_index(diff_id, &index)?;
+    Ok(Some(Arc::new(index)))
 }
 
 /// The same as [`extract`] for a layer whose blob is on its way: from the changes that it was made of, whose files are read again.
@@ -284,7 +312,7 @@ pub fn lay_out(changes: &Changes, chain: &Chain, diff_id: &DiffId, into: &OwnedF
     verified::with_emitted(
         diff_id,
         |out| write::emit(changes, chain, out).map(drop),
-        |tar| read::read(tar, read::Form::Layer, chain, &mut disk),
+        |tar| read::read(tar, read::Form::Layer, read::Below::Chain(chain), &mut disk),
     )
     .map(drop)
 }
@@ -296,7 +324,8 @@ pub fn verify(store: &Store, blob: &Descriptor, diff_id: &DiffId) -> Result<(), 
 
 /// Reads a layer's blob for its index alone, verifying both digests.
 pub fn index(store: &Store, blob: &Descriptor, diff_id: &DiffId, below: &Chain) -> Result<Arc<Index>, Error> {
-    let index = verified::with_tar(store, blob, diff_id, |tar| read::read(tar, read::Form::Layer, below, &mut read::Nowhere))?;
+    let index =
+        verified::with_tar(store, blob, diff_id, |tar| read::read(tar, read::Form::Layer, read::Below::Chain(below), &mut read::Nowhere))?;
     store.put_index(diff_id, &index)?;
     Ok(Arc::new(index))
 }

@@ -10,7 +10,7 @@
 //! as any other there.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     collections::BTreeMap,
     io::{self, Read},
     sync::Arc,
@@ -21,7 +21,7 @@ use super::{
     archive::{Entries, Member, MemberKind},
     canonical::{self, Keeper, OPAQUE, Sort, WHITEOUT},
 };
-use crate::tree::{Chain, ContentDigest, Entry, Index, IndexBuilder, Kind, Meta, Row, Step, TreePath, Xattrs, resolve_with};
+use crate::tree::{Chain, ContentDigest, Entry, Found, Index, IndexBuilder, Kind, Meta, Row, Step, TreePath, Xattrs, resolve_with};
 
 /// No layer that people use is near these; they bound what a small blob can make us hold.
 const MAX_ROWS: usize = 4_000_000;
@@ -52,6 +52,45 @@ pub(super) trait Sink {
     fn remove(&mut self, path: &TreePath) -> Result<(), Error>;
     /// Whiteouts and the metadata of directories.
     fn finish(&mut self, index: &Index) -> Result<(), Error>;
+}
+
+/// What lies beneath a layer.
+#[derive(Clone, Copy)]
+pub(super) enum Below<'a> {
+    /// These layers.
+    Chain(&'a Chain),
+    /// It is not known yet: most layers can be read without it. Who must ask is told off, and this is set.
+    Unknown(&'a Cell<bool>),
+}
+
+impl<'a> Below<'a> {
+    fn look_up(self, path: &TreePath) -> Option<Found<'a>> {
+        match self {
+            Self::Chain(chain) => chain.look_up(path),
+            Self::Unknown(asked) => {
+                asked.set(true);
+                None
+            }
+        }
+    }
+
+    fn names(self) -> Vec<Vec<u8>> {
+        match self {
+            Self::Chain(chain) => chain.names(&TreePath::root()),
+            Self::Unknown(asked) => {
+                asked.set(true);
+                Vec::new()
+            }
+        }
+    }
+
+    /// An error if what was found out so far may be wrong.
+    fn answered(self) -> Result<(), Error> {
+        match self {
+            Self::Unknown(asked) if asked.get() => Err(bad("what it holds depends on the layers below")),
+            Self::Unknown(_) | Self::Chain(_) => Ok(()),
+        }
+    }
 }
 
 /// For the index alone.
@@ -100,7 +139,7 @@ impl From<super::archive::Error> for Error {
 }
 
 /// Reads all entries of a plain tar.
-pub(super) fn read(tar: impl Read, form: Form, below: &Chain, sink: &mut dyn Sink) -> Result<Index, Error> {
+pub(super) fn read(tar: impl Read, form: Form, below: Below<'_>, sink: &mut dyn Sink) -> Result<Index, Error> {
     let mut unpacker = Unpacker {
         form,
         below,
@@ -115,7 +154,9 @@ pub(super) fn read(tar: impl Read, form: Form, below: &Chain, sink: &mut dyn Sin
     };
     let mut entries = Entries::new(tar);
     while let Some(member) = entries.next_member()? {
-        unpacker.member(&member, &mut entries.body())?;
+        let done = unpacker.member(&member, &mut entries.body());
+        below.answered()?;
+        done?;
     }
     unpacker.finish()
 }
@@ -129,7 +170,7 @@ enum Slot {
 
 struct Unpacker<'a> {
     form: Form,
-    below: &'a Chain,
+    below: Below<'a>,
     sink: &'a mut dyn Sink,
     /// Every directory above a path that is here is here too.
     slots: BTreeMap<TreePath, Slot>,
@@ -463,7 +504,7 @@ impl Unpacker<'_> {
     fn finish(mut self) -> Result<Index, Error> {
         if self.hides_all {
             // A root cannot be opaque: each of its names is gone instead.
-            for name in self.below.names(&TreePath::root()) {
+            for name in self.below.names() {
                 let path = TreePath::root().join(&name).map_err(|error| bad(error.to_string()))?;
                 match self.slots.get_mut(&path) {
                     None => {
@@ -473,6 +514,7 @@ impl Unpacker<'_> {
                     Some(Slot::Whiteout) => {}
                 }
             }
+            self.below.answered()?;
         }
         let mut index = IndexBuilder::default();
         let mut firsts: Vec<Option<TreePath>> = vec![None; self.inodes.len()];

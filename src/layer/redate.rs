@@ -52,7 +52,7 @@ pub fn redate(
     let index = match store.index(diff_id)? {
         Some(index) => index,
         None => verified::with_tar(store, blob, diff_id, |tar| {
-            super::read::read(tar, super::read::Form::Layer, below, &mut super::read::Nowhere)
+            super::read::read(tar, super::read::Form::Layer, super::read::Below::Chain(below), &mut super::read::Nowhere)
         })?,
     };
     let dated = dated(&index, below, dating);

@@ -86,6 +86,15 @@ impl Bench {
             (Err(read), Err(extracted)) => assert_eq!(read.to_string(), extracted.to_string()),
             (read, extracted) => unreachable!("{read:?} but {extracted:?}"),
         }
+        // Before the layers below are known it is the same, or nothing.
+        let room = tempfile::tempdir_in(self.dir.path()).unwrap();
+        let alone = extract_alone(&self.store, &blob, &diff_id, &dir::open_root(room.path()).unwrap(), Owners::Real);
+        match (&read, alone) {
+            (_, Ok(None)) => assert!(index_alone(&self.store, &blob, &diff_id).unwrap().is_none()),
+            (Ok(read), Ok(Some(alone))) => assert_eq!(*read, alone),
+            (Err(read), Err(alone)) => assert_eq!(read.to_string(), alone.to_string()),
+            (read, alone) => unreachable!("{read:?} but {alone:?}"),
+        }
         read
     }
 }
@@ -355,7 +364,7 @@ proptest! {
     fn any_changes_read_back_as_they_were_written(changes in arbitrary_changes()) {
         let (tar, index) = emitted(&changes);
         prop_assert_eq!(&emitted(&changes).0, &tar);
-        prop_assert_eq!(&read::read(tar.as_slice(), read::Form::Layer, &Chain::default(), &mut read::Nowhere).unwrap(), &index);
+        prop_assert_eq!(&read::read(tar.as_slice(), read::Form::Layer, read::Below::Chain(&Chain::default()), &mut read::Nowhere).unwrap(), &index);
         prop_assert_eq!(&Index::decode(&index.encode()).unwrap(), &index);
     }
 
@@ -365,7 +374,7 @@ proptest! {
         let (at, cut) = (at % tar.len(), cut % tar.len());
         tar[at] = byte;
         tar.truncate(cut);
-        if let Ok(read) = read::read(tar.as_slice(), read::Form::Layer, &Chain::default(), &mut read::Nowhere) {
+        if let Ok(read) = read::read(tar.as_slice(), read::Form::Layer, read::Below::Chain(&Chain::default()), &mut read::Nowhere) {
             prop_assert_eq!(Index::decode(&read.encode()).unwrap(), read);
         }
     }

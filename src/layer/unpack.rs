@@ -14,7 +14,7 @@ use std::{
 use super::{
     Error, Owners, archive,
     extract::Disk,
-    read::{self, Form, Sink, bad, unreadable},
+    read::{self, Below, Form, Sink, bad, unreadable},
 };
 use crate::tree::{Chain, Entry, Index, Meta, TreePath};
 
@@ -28,7 +28,7 @@ const MOST_TRAILING: u64 = 64 << 20;
 pub fn unpack<'a>(archive: impl Read + Send + 'a, into: &OwnedFd) -> Result<Index, Error> {
     let mut plain = archive::decompress(archive).map_err(|error| unreadable(&error))?;
     let mut bytes = Bytes { disk: Disk::new(into, &[], Owners::Real)?, left: MOST_BYTES };
-    let index = read::read(&mut plain, Form::Files, &Chain::default(), &mut bytes)?;
+    let index = read::read(&mut plain, Form::Files, Below::Chain(&Chain::default()), &mut bytes)?;
     // A decompressor checks its sum at the end, and a writer on the other end of a pipe may still be writing.
     let trailing = io::copy(&mut plain.take(MOST_TRAILING + 1), &mut io::sink()).map_err(|error| unreadable(&error))?;
     if trailing > MOST_TRAILING { Err(bad("it goes on after its end")) } else { Ok(index) }

@@ -276,3 +276,57 @@ fn a_run_sees_what_was_copied_before_its_layer_is_compressed() {
     let sums = |image: &Image| format!("{:?}", image.tree()["sums"].kind);
     assert_eq!(sums(&warm), sums(&cold));
 }
+
+#[test]
+fn the_layers_of_a_base_are_extracted_at_once_when_a_step_must_see_them() {
+    let project = Project::with_busybox();
+    project.dockerfile("FROM busybox\nRUN mkdir -p /d/e && echo 1 > /d/e/1 && echo 2 > /d/e/2\nRUN rm /d/e/1 && ln /d/e/2 /d/link && chown 3:4 /d/e/2\nRUN rm -r /tmp && mkdir -m 750 /tmp\nRUN echo end > /end\n");
+    let made = project.build(&["-o", "type=oci,tar=false,dest=image"]).good();
+    assert_eq!(made.stderr.matches("extracting ").count(), 1, "{}", made.stderr);
+    let check = "test ! -e /d/e/1 && test $(stat -c %u:%g /d/link) = 3:4 && test $(cat /d/link) = 2 && test $(stat -c %a /tmp) = 750 && cat /end";
+    for args in [&[][..], &["--jobs", "1"], &["--snapshots", "copy"]] {
+        let fresh = Project::new();
+        let _loaded = fresh.run(["load", "-i", project.path("image").to_str().unwrap(), "-t", "base"]).good();
+        fresh.dockerfile("FROM base\nCOPY Dockerfile /\n");
+        let unseen = fresh.build(args).good();
+        assert!(!unseen.stderr.contains("extracting "), "nobody has to see the base: {}", unseen.stderr);
+        fresh.dockerfile(&format!("FROM base\nRUN {check}\nFROM base AS other\nRUN {check}\n"));
+        let ran = fresh.build(args).good();
+        assert_eq!(ran.stderr.matches("extracting ").count(), 5, "{}", ran.stderr);
+        fresh.dockerfile(&format!(
+            "FROM base AS a\nRUN {check} && echo a > /a\nFROM base AS b\nRUN {check} && echo b > /b\nCOPY --from=a /a /a\n"
+        ));
+        let again = fresh.build(args).good();
+        assert!(!again.stderr.contains("extracting "), "{}", again.stderr);
+    }
+}
+
+#[test]
+fn a_layer_that_depends_on_those_below_is_extracted_after_them() {
+    let tar = |entries: &[(&str, tar::EntryType, &str)]| {
+        let mut tar = tar::Builder::new(Vec::new());
+        for (path, kind, text) in entries {
+            let mut header = tar::Header::new_ustar();
+            header.set_entry_type(*kind);
+            header.set_mode(0o644);
+            header.set_mtime(0);
+            let is_link = matches!(*kind, tar::EntryType::Link | tar::EntryType::Symlink);
+            header.set_size(if is_link { 0 } else { text.len() as u64 });
+            if is_link {
+                tar.append_link(&mut header, path, text).unwrap();
+            } else {
+                tar.append_data(&mut header, path, text.as_bytes()).unwrap();
+            }
+        }
+        tar.into_inner().unwrap()
+    };
+    let (file, link, hard) = (tar::EntryType::Regular, tar::EntryType::Symlink, tar::EntryType::Link);
+    let first = tar(&[("way", link, "var/www"), ("root/sub/file", file, "in root")]);
+    let second = tar(&[("way/there", file, "through a link"), ("passwd", hard, "etc/passwd")]);
+    let third = tar(&[("root/.wh.sub", file, ""), ("plain", file, "")]);
+    let project = Project::new();
+    let Some(layout) = crate::harness::busybox_layout_with(&project.path("layout"), &[&first, &second, &third]) else { return };
+    let _loaded = project.run(["load", "-i", layout.to_str().unwrap(), "-t", "base"]).good();
+    project.dockerfile("FROM base\nRUN test \"$(cat /var/www/there)\" = 'through a link' && cmp /passwd /etc/passwd && test ! -e /root/sub && test $(stat -c %a /root) = 700 && test $(stat -c %u /var/www) = 33 && test -L /way\n");
+    let _ran = project.build(&[]).good();
+}

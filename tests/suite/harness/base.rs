@@ -33,7 +33,15 @@ pub(crate) fn busybox_layout(dir: &Path) -> Option<PathBuf> {
     static LAYER: OnceLock<Vec<u8>> = OnceLock::new();
     let busybox = need("busybox")?;
     let layer = LAYER.get_or_init(|| busybox_layer(&busybox));
-    write_layout(dir, layer, "busybox");
+    write_layout(dir, &[layer], "busybox");
+    Some(dir.to_owned())
+}
+
+/// The same with more layers on it, each a tar.
+pub(crate) fn busybox_layout_with(dir: &Path, more: &[&[u8]]) -> Option<PathBuf> {
+    let base = busybox_layer(&need("busybox")?);
+    let layers: Vec<&[u8]> = std::iter::once(base.as_slice()).chain(more.iter().copied()).collect();
+    write_layout(dir, &layers, "busybox");
     Some(dir.to_owned())
 }
 
@@ -72,8 +80,8 @@ fn busybox_layer(busybox: &Path) -> Vec<u8> {
     tar.into_inner().unwrap()
 }
 
-/// An OCI layout of one layer.
-fn write_layout(dir: &Path, layer: &[u8], name: &str) {
+/// An OCI layout of these layers, base first.
+fn write_layout(dir: &Path, layers: &[&[u8]], name: &str) {
     let blobs = dir.join("blobs/sha256");
     fs::create_dir_all(&blobs).unwrap();
     let blob = |media_type: &str, bytes: &[u8]| {
@@ -81,18 +89,23 @@ fn write_layout(dir: &Path, layer: &[u8], name: &str) {
         fs::write(blobs.join(&hex), bytes).unwrap();
         json!({"mediaType": media_type, "digest": format!("sha256:{hex}"), "size": bytes.len()})
     };
-    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    gzip.write_all(layer).unwrap();
-    let layer_blob = blob("application/vnd.oci.image.layer.v1.tar+gzip", &gzip.finish().unwrap());
+    let packed = |layer: &&[u8]| {
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        gzip.write_all(layer).unwrap();
+        blob("application/vnd.oci.image.layer.v1.tar+gzip", &gzip.finish().unwrap())
+    };
+    let layer_blobs: Vec<_> = layers.iter().map(packed).collect();
+    let diff_ids: Vec<String> = layers.iter().map(|layer| format!("sha256:{}", sha256(layer))).collect();
+    let history: Vec<_> = layers.iter().map(|_| json!({"created": "1970-01-01T00:00:00Z", "created_by": format!("base {name}")})).collect();
     let config = json!({
         "architecture": "amd64", "os": "linux", "created": "1970-01-01T00:00:00Z",
         "config": {"Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"], "Cmd": ["sh"]},
-        "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{}", sha256(layer))]},
-        "history": [{"created": "1970-01-01T00:00:00Z", "created_by": format!("base {name}")}],
+        "rootfs": {"type": "layers", "diff_ids": diff_ids},
+        "history": history,
     });
     let config = blob("application/vnd.oci.image.config.v1+json", config.to_string().as_bytes());
     let manifest = json!({
-        "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json", "config": config, "layers": [layer_blob],
+        "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json", "config": config, "layers": layer_blobs,
     });
     let mut entry = blob("application/vnd.oci.image.manifest.v1+json", manifest.to_string().as_bytes());
     entry["annotations"] = json!({"org.opencontainers.image.ref.name": name});

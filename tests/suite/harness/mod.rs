@@ -16,7 +16,7 @@ mod tree;
 mod way;
 mod web;
 
-pub(crate) use base::{busybox_layout, debian_rootfs};
+pub(crate) use base::{busybox_layout, busybox_layout_with, debian_rootfs};
 pub(crate) use docker::Docker;
 pub(crate) use network::{free_port, free_ports, get, processes_with, wait_until};
 pub(crate) use origin::{GitDaemon, Shelf};
