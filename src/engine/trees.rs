@@ -63,7 +63,7 @@ impl<'a> Trees<'a> {
 
     /// The merged view of some layers. Reads a layer's blob only if its index is not in the store.
     pub(super) fn chain(&self, layers: &[Held]) -> Result<Chain, Error> {
-        self.at_once(layers, |held| self.known_index(held).is_none(), |held| self.index_alone(held));
+        at_once(layers, |held| self.known_index(held).is_none(), |held| self.index_alone(held));
         Ok(Chain::new(self.indexes(layers)?))
     }
 
@@ -76,37 +76,14 @@ impl<'a> Trees<'a> {
         Ok(indexes)
     }
 
-    /// Does what can be done of several layers without those below them, several at once. What it cannot do, or fails to, is left to
-    /// who goes through the layers in their order, and who says why it fails.
-    fn at_once(&self, layers: &[Held], is_missing: impl Fn(&Held) -> bool, make: impl Fn(&Held) -> Result<(), Error> + Sync) {
-        let mut seen = BTreeSet::new();
-        let missing: Vec<&Held> = layers.iter().filter(|held| seen.insert(held.diff_id) && is_missing(held)).collect();
-        if missing.len() < 2 {
-            return;
-        }
-        let (threads, next) = (missing.len().min(AT_ONCE), AtomicUsize::new(0));
-        let work = || {
-            while let Some(held) = missing.get(next.fetch_add(1, Ordering::Relaxed)) {
-                let _told_later = make(held);
-            }
-        };
-        std::thread::scope(|scope| {
-            for _ in 0..threads {
-                // Without a thread it is done later.
-                drop(Builder::new().spawn_scoped(scope, work));
-            }
-        });
-    }
-
     fn index_alone(&self, held: &Held) -> Result<(), Error> {
         let _alone = self.turns.take_for(&index_name(held), || format!("waiting for another build to read {}", held.diff_id))?;
-        let found = match self.store.index(&held.diff_id)? {
-            Some(index) => Some(Arc::new(index)),
-            None => {
-                let blob = self.blob(held)?;
-                let _processor = self.processors.one();
-                layer::index_alone(self.store, &blob, &held.diff_id)?
-            }
+        let found = if let Some(index) = self.store.index(&held.diff_id)? {
+            Some(Arc::new(index))
+        } else {
+            let blob = self.blob(held)?;
+            let _processor = self.processors.one();
+            layer::index_alone(self.store, &blob, &held.diff_id)?
         };
         if let Some(index) = found {
             self.learn(held.diff_id, index);
@@ -172,7 +149,7 @@ impl<'a> Trees<'a> {
     pub(super) fn lowers_above(&self, layers: &[Held], known: usize, merged: &Path) -> Result<Vec<Lower>, Error> {
         if self.memory.is_none() {
             let trees = layers.get(known..).unwrap_or_default();
-            self.at_once(trees, |held| !whole(&self.checked).contains(&held.diff_id), |held| self.tree_alone(held));
+            at_once(trees, |held| !whole(&self.checked).contains(&held.diff_id), |held| self.tree_alone(held));
         }
         let mut indexes: Vec<Arc<Index>> = Vec::with_capacity(layers.len());
         let mut lowers: Vec<Lower> = Vec::with_capacity(layers.len());
@@ -294,6 +271,28 @@ impl<'a> Trees<'a> {
         let _: bool = whole(&self.checked).insert(diff_id);
         Ok(())
     }
+}
+
+/// Does what can be done of several layers without those below them, several at once. What it cannot do, or fails to, is left to
+/// who goes through the layers in their order, and who says why it fails.
+fn at_once(layers: &[Held], is_missing: impl Fn(&Held) -> bool, make: impl Fn(&Held) -> Result<(), Error> + Sync) {
+    let mut seen = BTreeSet::new();
+    let missing: Vec<&Held> = layers.iter().filter(|held| seen.insert(held.diff_id) && is_missing(held)).collect();
+    if missing.len() < 2 {
+        return;
+    }
+    let (threads, next) = (missing.len().min(AT_ONCE), AtomicUsize::new(0));
+    let work = || {
+        while let Some(held) = missing.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let _told_later = make(held);
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            // Without a thread it is done later.
+            drop(Builder::new().spawn_scoped(scope, work));
+        }
+    });
 }
 
 fn index_name(held: &Held) -> String {

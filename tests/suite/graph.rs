@@ -283,7 +283,8 @@ fn the_layers_of_a_base_are_extracted_at_once_when_a_step_must_see_them() {
     project.dockerfile("FROM busybox\nRUN mkdir -p /d/e && echo 1 > /d/e/1 && echo 2 > /d/e/2\nRUN rm /d/e/1 && ln /d/e/2 /d/link && chown 3:4 /d/e/2\nRUN rm -r /tmp && mkdir -m 750 /tmp\nRUN echo end > /end\n");
     let made = project.build(&["-o", "type=oci,tar=false,dest=image"]).good();
     assert_eq!(made.stderr.matches("extracting ").count(), 1, "{}", made.stderr);
-    let check = "test ! -e /d/e/1 && test $(stat -c %u:%g /d/link) = 3:4 && test $(cat /d/link) = 2 && test $(stat -c %a /tmp) = 750 && cat /end";
+    let check =
+        "test ! -e /d/e/1 && test $(stat -c %u:%g /d/link) = 3:4 && test $(cat /d/link) = 2 && test $(stat -c %a /tmp) = 750 && cat /end";
     for args in [&[][..], &["--jobs", "1"], &["--snapshots", "copy"]] {
         let fresh = Project::new();
         let _loaded = fresh.run(["load", "-i", project.path("image").to_str().unwrap(), "-t", "base"]).good();
@@ -297,7 +298,8 @@ fn the_layers_of_a_base_are_extracted_at_once_when_a_step_must_see_them() {
             "FROM base AS a\nRUN {check} && echo a > /a\nFROM base AS b\nRUN {check} && echo b > /b\nCOPY --from=a /a /a\n"
         ));
         let again = fresh.build(args).good();
-        assert!(!again.stderr.contains("extracting "), "{}", again.stderr);
+        // A step that worked in a copy leaves no tree.
+        assert_eq!(again.stderr.matches("extracting ").count(), usize::from(args.contains(&"copy")), "{}", again.stderr);
     }
 }
 
