@@ -149,23 +149,29 @@ fn sink_kind(fields: &Fields) -> Result<SinkKind, Error> {
 }
 
 fn compression(fields: &Fields) -> Result<Option<Compression>, Error> {
-    let level = |default: i32, highest: i32| match fields.level {
-        Some(level) if !(0..=highest).contains(&level) => Err(usage(format!("a compression level is 0 to {highest}, not {level}"))),
-        Some(level) => Ok(level),
-        None => Ok(default),
+    let level = |kind: &str, usual: i32, highest: i32| match fields.level {
+        Some(level) if !(0..=highest).contains(&level) => {
+            Err(usage(format!("{kind} has the compression levels 0 to {highest}, and `compression-level={level}` is none of them")))
+        }
+        level => Ok(level.unwrap_or(usual)),
     };
     match fields.compression.as_deref() {
-        None if fields.level.is_some() => gzip(level(6, 9)?).map(Some),
-        None => Ok(None),
-        Some("gzip") => gzip(level(6, 9)?).map(Some),
-        Some("zstd") => Ok(Some(Compression::Zstd(level(3, 22)?))),
+        None if fields.level.is_none() => Ok(None),
+        None | Some("gzip") => {
+            let level = level("gzip", 6, 9)?;
+            Ok(Some(Compression::Gzip(u32::try_from(level).unwrap_or_default())))
+        }
+        // Zero is zstd's word for its usual level.
+        Some("zstd") => Ok(Some(Compression::Zstd(match level("zstd", 3, 22)? {
+            0 => 3,
+            level => level,
+        }))),
+        Some("uncompressed") if fields.level.is_some() => {
+            Err(usage("`compression-level` has no meaning for `compression=uncompressed` in --output".to_owned()))
+        }
         Some("uncompressed") => Ok(Some(Compression::Uncompressed)),
         Some(other) => Err(usage(format!("`{other}` is no compression that lapstrake writes: gzip, zstd or uncompressed"))),
     }
-}
-
-fn gzip(level: i32) -> Result<Compression, Error> {
-    u32::try_from(level).map(Compression::Gzip).map_err(|_negative| usage(format!("{level} is no level of gzip")))
 }
 
 #[cfg(test)]
@@ -176,6 +182,26 @@ mod tests {
     fn a_bare_path_is_a_directory_and_a_dash_a_tar() {
         assert_eq!(parse("out").unwrap(), [Sink::plain(SinkKind::Local("out".into()))]);
         assert_eq!(parse("-").unwrap(), [Sink::plain(SinkKind::Tar(Place::Stdout))]);
+    }
+
+    #[test]
+    fn each_compression_has_its_levels() {
+        let of = |text: &str| parse(&format!("type=oci,dest=a,{text}")).map(|sinks| sinks.first().and_then(|sink| sink.compression));
+        assert_eq!(of("compression=gzip").unwrap(), Some(Compression::Gzip(6)));
+        assert_eq!(of("compression-level=9").unwrap(), Some(Compression::Gzip(9)));
+        assert_eq!(of("compression=zstd,compression-level=0").unwrap(), of("compression=zstd").unwrap());
+        assert_eq!(of("compression=zstd,compression-level=22").unwrap(), Some(Compression::Zstd(22)));
+        for (text, words) in [
+            ("compression=gzip,compression-level=10", "gzip has the compression levels 0 to 9"),
+            ("compression-level=22", "gzip has the compression levels 0 to 9"),
+            ("compression=zstd,compression-level=23", "zstd has the compression levels 0 to 22"),
+            ("compression=zstd,compression-level=-1", "zstd has the compression levels 0 to 22"),
+            ("compression=uncompressed,compression-level=1", "no meaning"),
+            ("compression=estargz", "gzip, zstd or uncompressed"),
+        ] {
+            let error = of(text).unwrap_err();
+            assert!(error.to_string().contains(words), "{text}: {error}");
+        }
     }
 
     #[test]

@@ -93,8 +93,18 @@ pub struct Built {
     pub places: Vec<String>,
 }
 
-/// How new layers are compressed.
+/// How new layers are compressed, unless all outputs say otherwise.
 const COMPRESSION: Compression = Compression::Gzip(6);
+
+/// How the engine compresses new layers: as the outputs want them, if they all want the same, so that nothing is compressed for nothing.
+/// Outputs without layers have no say.
+fn compression(outputs: &[Sink]) -> Compression {
+    let mut wishes = outputs.iter().filter(|sink| sink.has_layers()).map(|sink| sink.compression.unwrap_or(COMPRESSION));
+    match wishes.next() {
+        Some(first) if wishes.all(|other| other == first) => first,
+        _ => COMPRESSION,
+    }
+}
 
 /// Builds. `event` sees everything that happens; `stdout` is for outputs that go there.
 pub fn build(
@@ -269,7 +279,7 @@ fn job(request: &Request, (context, named): (&Context, &Named), text: &Text, ses
         hosts: request.hosts.clone(),
         limits: request.limits.clone(),
         allowed: request.allowed,
-        compression: COMPRESSION,
+        compression: compression(&request.outputs),
         namespaces,
         max_steps: request.max_steps,
         jobs: request.jobs,

@@ -75,6 +75,11 @@ impl Sink {
         self.rewrite_timestamp == Some(false)
     }
 
+    /// Are an image's layers handed on as blobs?
+    pub(super) fn has_layers(&self) -> bool {
+        !matches!(self.kind, SinkKind::Tar(_) | SinkKind::Local(_) | SinkKind::CacheOnly)
+    }
+
     /// Must all layers be in the store?
     pub fn needs_layers(&self) -> bool {
         !matches!(self.kind, SinkKind::Store | SinkKind::CacheOnly)

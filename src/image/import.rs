@@ -49,6 +49,7 @@ pub fn import(
     let mut spool = Spool::new(store)?;
     let changes = read(stream, what, &mut spool)?;
     let layer = layer::write(store, &changes, &Chain::default(), Compression::Gzip(6))?;
+    store.sync()?;
     let item = Item {
         comment: "imported from a tar".to_owned(),
         layer: Some((layer.diff_id, layer.blob, rfc3339(created))),

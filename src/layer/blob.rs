@@ -58,32 +58,78 @@ impl Compression {
     }
 }
 
+/// When a blob is sure to outlive a power cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lasting {
+    /// At once.
+    Now,
+    /// After the next [`Store::sync`].
+    Synced,
+}
+
 /// Runs `produce` on a stream whose bytes become a blob of the store. Nothing is there if it fails.
 pub(super) fn pack<T>(
     store: &Store,
-    compression: Compression,
+    (compression, lasting): (Compression, Lasting),
     produce: impl FnOnce(&mut dyn Write) -> Result<T, Error>,
 ) -> Result<(T, DiffId, Descriptor), Error> {
-    pack_with(Crew::common(), store, compression, produce)
+    pack_with(Crew::common(), store, (compression, lasting), produce)
+}
+
+/// The same for a tar whose digest is found out elsewhere: it is not taken again.
+pub(super) fn pack_digested<T>(
+    store: &Store,
+    (compression, lasting): (Compression, Lasting),
+    produce: impl FnOnce(&mut dyn Write) -> Result<T, Error>,
+) -> Result<(T, Descriptor), Error> {
+    let packed = Packing { crew: Crew::common(), compression, digests: false }.run(store, lasting, produce)?;
+    Ok((packed.produced, packed.blob))
 }
 
 fn pack_with<T>(
     crew: &Crew,
     store: &Store,
-    compression: Compression,
+    (compression, lasting): (Compression, Lasting),
     produce: impl FnOnce(&mut dyn Write) -> Result<T, Error>,
 ) -> Result<(T, DiffId, Descriptor), Error> {
-    let blob = store.blob_writer()?;
-    let (produced, packed) = thread::scope(|scope| {
-        let mut feed = Feed::new(scope, crew, compression, blob);
-        let produced = produce(&mut feed);
-        (produced, feed.finish())
-    });
-    // If the packing failed, that is why the producer could not write.
-    let (tar, blob) = packed.map_err(PathError::new("write", "layer"))?;
-    let produced = produced?;
-    let (digest, size) = blob.commit(None)?;
-    Ok((produced, DiffId(tar.unwrap_or(digest)), Descriptor::new(compression.media_type(), digest, size)))
+    // A plain tar is its own blob.
+    let digests = compression != Compression::Uncompressed;
+    let Done { produced, tar, blob } = Packing { crew, compression, digests }.run(store, lasting, produce)?;
+    Ok((produced, DiffId(tar.unwrap_or(blob.digest)), blob))
+}
+
+/// How a stream is made a blob.
+#[derive(Clone, Copy)]
+struct Packing<'env> {
+    crew: &'env Crew,
+    compression: Compression,
+    /// Is the tar's digest wanted?
+    digests: bool,
+}
+
+struct Done<T> {
+    produced: T,
+    tar: Option<Digest>,
+    blob: Descriptor,
+}
+
+impl Packing<'_> {
+    fn run<T>(self, store: &Store, lasting: Lasting, produce: impl FnOnce(&mut dyn Write) -> Result<T, Error>) -> Result<Done<T>, Error> {
+        let blob = store.blob_writer()?;
+        let (produced, packed) = thread::scope(|scope| {
+            let mut feed = Feed::new(scope, self, blob);
+            let produced = produce(&mut feed);
+            (produced, feed.finish())
+        });
+        // If the packing failed, that is why the producer could not write.
+        let (tar, blob) = packed.map_err(PathError::new("write", "layer"))?;
+        let produced = produced?;
+        let (digest, size) = match lasting {
+            Lasting::Now => blob.commit(None)?,
+            Lasting::Synced => blob.commit_unsynced()?,
+        };
+        Ok(Done { produced, tar, blob: Descriptor::new(self.compression.media_type(), digest, size) })
+    }
 }
 
 /// Plain bytes of one block, and those before them.
@@ -130,8 +176,7 @@ impl Packed {
 /// Where the producer writes to: cuts the stream into blocks.
 struct Feed<'scope, 'env> {
     scope: &'scope Scope<'scope, 'env>,
-    crew: &'env Crew,
-    compression: Compression,
+    packing: Packing<'env>,
     filling: Full,
     stage: Stage<'scope>,
 }
@@ -160,9 +205,9 @@ enum Blocks {
 }
 
 impl<'scope, 'env> Feed<'scope, 'env> {
-    fn new(scope: &'scope Scope<'scope, 'env>, crew: &'env Crew, compression: Compression, blob: BlobWriter) -> Self {
-        let filling = Full { buffer: crew.buffer(WINDOW + BLOCK), window: 0 };
-        Self { scope, crew, compression, filling, stage: Stage::Begun(blob) }
+    fn new(scope: &'scope Scope<'scope, 'env>, packing: Packing<'env>, blob: BlobWriter) -> Self {
+        let filling = Full { buffer: packing.crew.buffer(WINDOW + BLOCK), window: 0 };
+        Self { scope, packing, filling, stage: Stage::Begun(blob) }
     }
 
     fn room(&self) -> usize {
@@ -171,26 +216,27 @@ impl<'scope, 'env> Feed<'scope, 'env> {
 
     /// Hands on the block that is full, or the last one, and begins the next.
     fn hand_on(&mut self) -> io::Result<()> {
-        let mut next = self.crew.buffer(WINDOW + BLOCK);
+        let crew = self.packing.crew;
+        let mut next = crew.buffer(WINDOW + BLOCK);
         let plain = self.filling.plain();
-        if let Compression::Gzip(_) = self.compression {
+        if let Compression::Gzip(_) = self.packing.compression {
             next.bytes.extend_from_slice(plain.get(plain.len().saturating_sub(WINDOW)..).unwrap_or_default());
         }
         let window = next.bytes.len();
         let Full { buffer, window } = replace(&mut self.filling, Full { buffer: next, window });
-        let full = Arc::new(Full { buffer: self.crew.admit(buffer), window });
+        let full = Arc::new(Full { buffer: crew.admit(buffer), window });
         self.stage = match replace(&mut self.stage, Stage::Moving) {
-            Stage::Begun(blob) => Stage::Line(Line::start(self.scope, self.crew, self.compression, blob)),
+            Stage::Begun(blob) => Stage::Line(Line::start(self.scope, self.packing, blob)),
             stage @ (Stage::Line(_) | Stage::Moving) => stage,
         };
         let Stage::Line(line) = &self.stage else { return Ok(()) };
-        line.put(self.crew, full)
+        line.put(crew, full)
     }
 
     /// The digest of the tar, if it is not the blob's, and the blob.
     fn finish(mut self) -> io::Result<(Option<Digest>, BlobWriter)> {
         match replace(&mut self.stage, Stage::Moving) {
-            Stage::Begun(blob) => alone(self.crew, self.filling, self.compression, blob),
+            Stage::Begun(blob) => alone(self.packing, self.filling, blob),
             Stage::Line(line) => {
                 self.stage = Stage::Line(line);
                 let handed = self.hand_on();
@@ -220,8 +266,9 @@ impl Write for Feed<'_, '_> {
 }
 
 /// The whole stream was one block: no thread is worth its start.
-fn alone(crew: &Crew, full: Full, compression: Compression, blob: BlobWriter) -> io::Result<(Option<Digest>, BlobWriter)> {
-    let tar = (compression != Compression::Uncompressed).then(|| Digest::of(full.plain()));
+fn alone(packing: Packing<'_>, full: Full, blob: BlobWriter) -> io::Result<(Option<Digest>, BlobWriter)> {
+    let Packing { crew, compression, digests } = packing;
+    let tar = digests.then(|| Digest::of(full.plain()));
     let (send, blocks) = channel();
     let full = (!full.plain().is_empty()).then(|| Arc::new(full));
     let blob = match compression {
@@ -245,7 +292,8 @@ fn alone(crew: &Crew, full: Full, compression: Compression, blob: BlobWriter) ->
 }
 
 impl<'scope> Line<'scope> {
-    fn start<'env>(scope: &'scope Scope<'scope, 'env>, crew: &'env Crew, compression: Compression, blob: BlobWriter) -> Self {
+    fn start<'env>(scope: &'scope Scope<'scope, 'env>, packing: Packing<'env>, blob: BlobWriter) -> Self {
+        let Packing { crew, compression, digests } = packing;
         let (blocks, writer) = match compression {
             Compression::Gzip(level) => {
                 let (send, blocks) = channel();
@@ -256,7 +304,7 @@ impl<'scope> Line<'scope> {
                 (Blocks::Plain(send), scope.spawn(move || write_stream(&blocks, blob, compression, crew.threads())))
             }
         };
-        let digest = (compression != Compression::Uncompressed).then(|| {
+        let digest = digests.then(|| {
             let (send, blocks) = channel::<Arc<Full>>();
             (send, scope.spawn(move || digest(&blocks)))
         });
@@ -359,7 +407,7 @@ mod tests {
             }
             Ok(())
         };
-        let ((), diff_id, blob) = pack_with(crew, &store, compression, write).unwrap();
+        let ((), diff_id, blob) = pack_with(crew, &store, (compression, Lasting::Synced), write).unwrap();
         (diff_id, blob)
     }
 
@@ -422,7 +470,7 @@ mod tests {
                     }
                     Ok(())
                 };
-                let ((), diff_id, blob) = pack_with(&Crew::new(threads), &store, compression, write).unwrap();
+                let ((), diff_id, blob) = pack_with(&Crew::new(threads), &store, (compression, Lasting::Synced), write).unwrap();
                 proptest::prop_assert_eq!(diff_id.0, Digest::of(&plain));
                 let mut found = Vec::new();
                 let packed = store.open_blob(&blob).unwrap().unwrap();
@@ -442,7 +490,7 @@ mod tests {
                 out.write_all(&plain).unwrap();
                 Ok(())
             };
-            let ((), _, blob) = pack_with(&Crew::new(2), &store, compression, write).unwrap();
+            let ((), _, blob) = pack_with(&Crew::new(2), &store, (compression, Lasting::Synced), write).unwrap();
             let file = std::fs::File::open(dir.path().join("store/blobs/sha256").join(blob.digest.hex())).unwrap();
             #[expect(clippy::disallowed_methods, reason = "another implementation is what is asked")]
             let output = std::process::Command::new(program).arg("-dc").stdin(file).output();
@@ -472,7 +520,7 @@ mod tests {
             out.write_all(b"some").unwrap();
             Err::<(), _>(Error::Changed { shown: "f".into() })
         };
-        assert!(matches!(pack(&store, Compression::Gzip(1), fail), Err(Error::Changed { .. })));
+        assert!(matches!(pack(&store, (Compression::Gzip(1), Lasting::Now), fail), Err(Error::Changed { .. })));
         let blobs = walkdir::WalkDir::new(dir.path().join("store/blobs")).into_iter().flatten().filter(|each| each.file_type().is_file());
         assert_eq!(blobs.count(), 0);
     }

@@ -202,9 +202,10 @@ pub fn unmarked(chain: &Chain, owners: Owners) -> Vec<(TreePath, Owner)> {
 }
 
 /// Writes changes as a layer into the store, in one pass: tar → SHA-256 → compress → SHA-256. The chain gives
-/// the directories above each change, which are emitted before it even if they did not change.
+/// the directories above each change, which are emitted before it even if they did not change. The blob outlives a power cut
+/// after the next [`Store::sync`].
 pub fn write(store: &Store, changes: &Changes, chain: &Chain, compression: Compression) -> Result<Layer, Error> {
-    let (index, diff_id, blob) = blob::pack(store, compression, |out| write::emit(changes, chain, out))?;
+    let (index, diff_id, blob) = blob::pack(store, (compression, blob::Lasting::Synced), |out| write::emit(changes, chain, out))?;
     store.put_index(&diff_id, &index)?;
     store.put_layer_blob(&diff_id, &compression.id(), &blob)?;
     Ok(Layer { diff_id, blob, index: Arc::new(index) })
@@ -232,9 +233,10 @@ pub fn tar(changes: &Changes, chain: &Chain, mut to: Writer) -> Result<Tarred, E
 }
 
 /// The second half: a tar as a blob, on another thread. An error if the tar was not written to its end, or as soon as `cancelled` says so.
+/// The blob outlives a power cut after the next [`Store::sync`].
 pub fn pack(store: &Store, from: &Reader, compression: Compression, cancelled: &dyn Fn() -> bool) -> Result<Descriptor, Error> {
     let copy = |out: &mut dyn io::Write| Ok(from.copy_to(out, cancelled).map_err(PathError::new("read", "layer"))?);
-    let ((), _diff_id, blob) = blob::pack(store, compression, copy)?;
+    let ((), blob) = blob::pack_digested(store, (compression, blob::Lasting::Synced), copy)?;
     Ok(blob)
 }
 

@@ -20,7 +20,7 @@ pub fn recompress(store: &Store, from: &Descriptor, diff_id: &DiffId, compressio
     let Some(reader) = store.open_blob(from)? else { return Ok(None) };
     let broken = |error: &io::Error| Error::BadLayer { layer: from.digest.to_string(), reason: error.to_string() };
     let mut plain = archive::decompress(reader).map_err(|error| broken(&error))?;
-    let ((), found, blob) = blob::pack(store, compression, |out| copy(&mut plain, out, &broken))?;
+    let ((), found, blob) = blob::pack(store, (compression, blob::Lasting::Now), |out| copy(&mut plain, out, &broken))?;
     if found != *diff_id {
         let reason = format!("its diff id is {found}, the image says {diff_id}");
         return Err(Error::BadLayer { layer: from.digest.to_string(), reason });

@@ -57,7 +57,7 @@ pub fn redate(
     };
     let dated = dated(&index, below, dating);
     let (_done, diff_id, blob) =
-        blob::pack(store, compression, |out| verified::with_tar(store, blob, diff_id, |tar| copy(tar, out, &dated)))?;
+        blob::pack(store, (compression, blob::Lasting::Now), |out| verified::with_tar(store, blob, diff_id, |tar| copy(tar, out, &dated)))?;
     store.put_index(&diff_id, &dated)?;
     store.put_layer_blob(&diff_id, &compression.id(), &blob)?;
     Ok(Layer { diff_id, blob, index: std::sync::Arc::new(dated) })

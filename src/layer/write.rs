@@ -19,6 +19,9 @@ use crate::{
     tree::{Chain, ContentDigest, Entry, Index, IndexBuilder, Kind, Meta, Row, TreePath, Xattrs},
 };
 
+/// How much is read of a file at once.
+const READ: usize = 256 * 1024;
+
 /// Writes the tar of the changes, its end mark included.
 pub(super) fn emit(changes: &Changes, chain: &Chain, out: &mut dyn Write) -> Result<Index, Error> {
     let mut whiteouts: BTreeMap<TreePath, Vec<&TreePath>> = BTreeMap::new();
@@ -27,7 +30,15 @@ pub(super) fn emit(changes: &Changes, chain: &Chain, out: &mut dyn Write) -> Res
             whiteouts.entry(parent).or_default().push(path);
         }
     }
-    let mut emitter = Emitter { out, chain, whiteouts, entered: BTreeSet::new(), index: IndexBuilder::default(), keeper: Keeper::new() };
+    let mut emitter = Emitter {
+        out,
+        chain,
+        whiteouts,
+        entered: BTreeSet::new(),
+        index: IndexBuilder::default(),
+        keeper: Keeper::new(),
+        buffer: Vec::new(),
+    };
     for (path, change) in &changes.0 {
         if let Some(reason) = canonical::refusal(path) {
             return Err(bad_name(path, reason));
@@ -56,6 +67,8 @@ struct Emitter<'a> {
     entered: BTreeSet<TreePath>,
     index: IndexBuilder,
     keeper: Keeper,
+    /// Of one file after the other.
+    buffer: Vec<u8>,
 }
 
 impl Emitter<'_> {
@@ -165,25 +178,33 @@ impl Emitter<'_> {
         };
         let mut kept = self.keeper.wants(path, size);
         let mut hasher = blake3::Hasher::new();
-        let mut buffer = vec![0_u8; usize::try_from(size).unwrap_or(usize::MAX).clamp(1, 256 * 1024)];
+        let mut buffer = std::mem::take(&mut self.buffer);
+        // Room for one byte more than there should be: whether the file has grown shows in the read that its end shows in.
+        let room = usize::try_from(size).unwrap_or(usize::MAX).saturating_add(1).min(READ);
+        if buffer.len() < room {
+            buffer.resize(room, 0);
+        }
         let mut left = size;
         loop {
-            let read = from.read(&mut buffer).map_err(PathError::new("read", &shown))?;
+            let read = match from.read(buffer.get_mut(..room).unwrap_or_default()) {
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+                read => read.map_err(PathError::new("read", &shown))?,
+            };
             let bytes = buffer.get(..read).unwrap_or_default();
-            // One read beyond the size shows whether the file has grown.
             left = match left.checked_sub(read as u64) {
                 Some(left) if read > 0 || left == 0 => left,
                 _ => return Err(Error::Changed { shown }),
             };
-            if read == 0 {
-                break;
-            }
             let _same = hasher.update(bytes);
             if let Some(kept) = &mut kept {
                 kept.extend_from_slice(bytes);
             }
             self.raw(bytes)?;
+            if left == 0 && read < room {
+                break;
+            }
         }
+        self.buffer = buffer;
         self.raw(header::END.get(..header::padding(size)).unwrap_or_default())?;
         let digest = ContentDigest(*hasher.finalize().as_bytes());
         if want.is_some_and(|want| want != digest) {

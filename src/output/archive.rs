@@ -3,19 +3,19 @@
 //! Names are ours, short and plain; times are 0, owners 0:0. A size beyond ustar's 8 GiB is written base-256, as GNU tar
 //! and Go do.
 
-use std::io::{Read, Write};
+use std::io::Write as _;
 
 use crate::{oci::Descriptor, store::Store};
 
-use super::Error;
+use super::{Error, Stream};
 
 /// Writes members one after the other.
-pub(super) struct Archive<'a> {
-    to: &'a mut dyn Write,
+pub(super) struct Archive<'a, 'b> {
+    to: &'a mut Stream<'b>,
 }
 
-impl<'a> Archive<'a> {
-    pub(super) fn new(to: &'a mut dyn Write) -> Self {
+impl<'a, 'b> Archive<'a, 'b> {
+    pub(super) fn new(to: &'a mut Stream<'b>) -> Self {
         Self { to }
     }
 
@@ -32,7 +32,7 @@ impl<'a> Archive<'a> {
     /// A blob of the store under its place in an OCI layout.
     pub(super) fn blob(&mut self, store: &Store, blob: &Descriptor) -> Result<(), Error> {
         self.header(&blob_name(blob), ::tar::EntryType::Regular, 0o444, blob.size)?;
-        copy_blob(store, blob, &mut |bytes| self.to.write_all(bytes).map_err(Error::Stream))?;
+        self.to.blob(store, blob)?;
         self.pad(blob.size)
     }
 
@@ -62,23 +62,4 @@ impl<'a> Archive<'a> {
 /// `blobs/sha256/<hex>`
 pub(super) fn blob_name(blob: &Descriptor) -> String {
     format!("blobs/sha256/{}", blob.digest.hex())
-}
-
-/// Hands on a blob of the store, verified: neither more nor fewer bytes than its descriptor says.
-pub(super) fn copy_blob(store: &Store, blob: &Descriptor, each: &mut dyn FnMut(&[u8]) -> Result<(), Error>) -> Result<(), Error> {
-    let mut reader = store.open_blob(blob)?.ok_or_else(|| Error::Missing(vec![blob.clone()]))?;
-    let broken = |source| Error::Blob { digest: blob.digest, source };
-    let mut left = blob.size;
-    let mut buffer = vec![0; 1 << 16];
-    loop {
-        let count = match reader.read(&mut buffer) {
-            Ok(0) => break,
-            Ok(count) => count,
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(broken(error)),
-        };
-        left = left.checked_sub(count as u64).ok_or_else(|| broken(std::io::ErrorKind::InvalidData.into()))?;
-        each(buffer.get(..count).unwrap_or_default())?;
-    }
-    if left == 0 { Ok(()) } else { Err(broken(std::io::ErrorKind::UnexpectedEof.into())) }
 }

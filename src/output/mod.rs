@@ -14,6 +14,7 @@ mod oci;
 mod pending;
 mod recompress;
 mod redate;
+mod stream;
 mod tar;
 
 pub use docker::docker;
@@ -25,6 +26,8 @@ pub use redate::{Moment, redate};
 pub use tar::tar;
 
 use std::{collections::BTreeMap, io::Write, path::Path};
+
+use stream::Stream;
 
 use crate::{
     image::Image,
@@ -69,17 +72,17 @@ impl std::fmt::Debug for Dest<'_> {
 
 impl Dest<'_> {
     /// Hands `write` the stream, buffered; a file appears only if it succeeds.
-    fn fill(self, write: impl FnOnce(&mut dyn Write) -> Result<(), Error>) -> Result<(), Error> {
+    fn fill(self, write: impl FnOnce(&mut Stream<'_>) -> Result<(), Error>) -> Result<(), Error> {
         match self {
             Dest::File(path) => {
-                let mut file = pending::PendingFile::create(path)?;
-                write(&mut file)?;
-                file.commit()
+                let mut stream = Stream::File(pending::PendingFile::create(path)?);
+                write(&mut stream)?;
+                stream.end()
             }
             Dest::Stream(stream) => {
-                let mut buffered = std::io::BufWriter::with_capacity(1 << 16, stream);
-                write(&mut buffered)?;
-                buffered.flush().map_err(Error::Stream)
+                let mut stream = Stream::Other(std::io::BufWriter::with_capacity(1 << 16, stream));
+                write(&mut stream)?;
+                stream.end()
             }
         }
     }

@@ -9,7 +9,7 @@
 //! A directory that is there already is merged into, as `BuildKit` does: images under other names stay; an image of the same name
 //! is replaced in the index; blobs are never deleted, but one whose bytes are not those of its name is written anew.
 //! `index.json` is exchanged last, so that at each moment the layout is whole. Blobs are copied, not hard-linked: who edits
-//! a layout must not reach the store; every byte is verified on the way.
+//! a layout must not reach the store; the kernel copies, and shares blocks where a file system can; every byte is verified.
 //!
 //! Source: image-spec `image-layout.md`; containerd's `io.containerd.image.name`.
 
@@ -28,7 +28,7 @@ use crate::{
 
 use super::{
     Dest, Error, Named,
-    archive::{Archive, blob_name, copy_blob},
+    archive::{Archive, blob_name},
     blobs,
     pending::{self, PendingFile},
 };
@@ -127,7 +127,7 @@ fn place_blob(store: &Store, blob: &Descriptor, path: &Path, made: &mut Made) ->
         return Ok(());
     }
     let mut file = PendingFile::create_exactly(path)?;
-    copy_blob(store, blob, &mut |bytes| Ok(file.write_all(bytes).map_err(PathError::new("write", path))?))?;
+    file.blob(store, blob)?;
     file.commit()?;
     if !exists {
         made.0.push(path.to_owned());

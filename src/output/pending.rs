@@ -61,6 +61,12 @@ impl PendingFile {
         Ok(Self { file, rename: Some((Temporary(path), place.to_owned())), shown: place.to_owned() })
     }
 
+    /// The file itself, with all that was written in it.
+    pub(super) fn flushed(&mut self) -> io::Result<&File> {
+        self.file.flush()?;
+        Ok(self.file.get_ref())
+    }
+
     /// Puts it in its place.
     pub(super) fn commit(self) -> Result<(), Error> {
         let Self { file, rename, shown } = self;

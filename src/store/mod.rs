@@ -44,7 +44,7 @@ mod temp;
 mod trees;
 mod usage;
 
-pub use blob::{BlobReader, BlobWriter};
+pub use blob::{BlobReader, BlobWriter, Copied};
 pub use census::Kind;
 pub use limits::{Amount, Bounds, Limits};
 pub use lock::Lock;

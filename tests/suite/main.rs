@@ -18,6 +18,7 @@ mod building;
 mod caches;
 mod caching;
 mod chroot;
+mod compression;
 mod concurrency;
 mod consumers;
 mod contexts;
