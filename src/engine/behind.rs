@@ -99,9 +99,10 @@ impl Behind {
         Ok(Self { store: store.clone(), compression, shared: Arc::new(shared), threads: Mutex::default() })
     }
 
-    /// Writes changes as a tar, which another thread compresses. Returns when the tar is complete.
-    pub(super) fn write(&self, changes: &Changes, chain: &Chain) -> Result<Pending, layer::Error> {
-        let (to, from) = layer::spool(&self.store);
+    /// Writes changes as a tar, which another thread compresses. Returns when the tar is complete; if that is `awaited`, it does not
+    /// wait for the compressor.
+    pub(super) fn write(&self, changes: &Changes, chain: &Chain, awaited: bool) -> Result<Pending, layer::Error> {
+        let (to, from) = layer::spool(&self.store, awaited);
         let (then, told) = channel();
         let (store, compression, shared) = (self.store.clone(), self.compression, Arc::clone(&self.shared));
         let packer = Builder::new().name("packer".to_owned()).spawn(move || shared.pack(&store, from, compression, &told));

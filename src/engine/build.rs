@@ -79,6 +79,14 @@ pub(super) struct At<'a> {
     pub(super) project: &'a str,
 }
 
+impl At<'_> {
+    /// May other work wait for its layer's tar? Not for that of the last step, whose tar need not run ahead of the compressor.
+    pub(super) fn is_awaited(&self, plan: &Plan) -> bool {
+        let is_work = |step: &Step| !matches!(step.action, Action::Metadata);
+        self.node.stage.0 + 1 != plan.stages.len() || self.stage.steps.iter().skip(self.node.step + 1).any(is_work)
+    }
+}
+
 /// What a build made.
 #[derive(Debug)]
 pub struct Made {

@@ -36,7 +36,7 @@ pub(super) fn workdir(site: &Site<'_>, at: At<'_>, before: &Snapshot, path: &str
         let path = TreePath::clean(path.as_bytes()).map_err(|error| Error::new(Kind::Request, error.to_string()))?;
         let made = draft.make_dir(&path, owner, seconds());
         drop(made.map_err(|error| fault::at(error, at.step, "", "this directory cannot be made"))?);
-        Ok((write(site, draft, &chain)?, Moments::default()))
+        Ok((write(site, at, draft, &chain)?, Moments::default()))
     })
 }
 
@@ -205,7 +205,7 @@ fn make(
         changed.set(is_change(&error));
         fault::at(error, at.step, "dest", "copied to here")
     })?;
-    let made = write(site, draft, &chain).map_err(|error| {
+    let made = write(site, at, draft, &chain).map_err(|error| {
         changed.set(matches!(error, layer::Error::Changed { .. }));
         fault::at(error, at.step, "", "asked for here")
     })?;
@@ -245,10 +245,10 @@ fn placement(at: At<'_>, copy: &Copy, chown: Option<(u32, u32)>, spool: Spool) -
 }
 
 /// Writes what changed as a layer, and remembers its index.
-fn write(site: &Site<'_>, draft: Draft, chain: &Chain) -> Result<Pending, layer::Error> {
+fn write(site: &Site<'_>, at: At<'_>, draft: Draft, chain: &Chain) -> Result<Pending, layer::Error> {
     let _processor = site.processors.one();
     let changes = Arc::new(draft.finish());
-    let made = site.behind.write(&changes, chain)?;
+    let made = site.behind.write(&changes, chain, at.is_awaited(&site.job.plan))?;
     site.trees.learn(made.layer.diff_id, Arc::clone(&made.layer.index));
     Ok(made.of(MadeOf { changes, chain: chain.clone() }))
 }

@@ -79,7 +79,7 @@ fn make(site: &Site<'_>, at: At<'_>, before: &Snapshot, run: &Run, selected: &[m
         site.front.event(Event::Note { text: sandbox::probe::OUTER_PROC.to_owned() });
     }
     verdict(site, at, &finished, &place)?;
-    Ok((place.keep(site, &chain, &finished)?, moments))
+    Ok((place.keep(site, at, &chain, &finished)?, moments))
 }
 
 /// What a step cannot have where it is run like this.

@@ -9,7 +9,12 @@ use std::{
     sync::Arc,
 };
 
-use super::{behind::Pending, build::Site, snapshot::Held, whole};
+use super::{
+    behind::Pending,
+    build::{At, Site},
+    snapshot::Held,
+    whole,
+};
 use crate::{
     error::{Error, Kind},
     layer::{self, Before, Merged, Owners},
@@ -117,14 +122,15 @@ impl Workplace {
     }
 
     /// Makes a layer of what the step left, and keeps the tree for the next step.
-    pub(super) fn keep(self, site: &Site<'_>, chain: &Chain, finished: &Finished) -> Result<Pending, Error> {
+    pub(super) fn keep(self, site: &Site<'_>, at: At<'_>, chain: &Chain, finished: &Finished) -> Result<Pending, Error> {
         let Finished { stubs, owners, .. } = finished;
+        let awaited = at.is_awaited(&site.job.plan);
         let table = (site.ways.owners() == Owners::Marked).then_some(owners);
         match self {
             Self::Overlay(Changed { upper, in_memory, .. }) => {
                 let at: Arc<OwnedFd> = Arc::new(crate::sys::dir::open_root(&upper)?);
                 let processor = site.processors.one();
-                let made = write(site, &layer::diff(&at, chain, stubs, table)?, chain)?;
+                let made = write(site, &layer::diff(&at, chain, stubs, table)?, chain, awaited)?;
                 match in_memory {
                     None => {
                         layer::seal(&at, &made.layer.index, stubs, site.ways.owners())?;
@@ -147,7 +153,7 @@ impl Workplace {
             Self::Tree(mut kept, before) => {
                 let _processor = site.processors.one();
                 let worked = kept.merged.diff(&before, stubs, table)?;
-                let made = write(site, &worked.changes, chain)?;
+                let made = write(site, &worked.changes, chain, awaited)?;
                 kept.merged.settle(&worked, &made.layer.index)?;
                 whole(&site.kept).push(kept);
                 Ok(made)
@@ -162,8 +168,8 @@ fn free(own: &Path) -> Result<(), Error> {
     Ok(crate::sys::dir::remove_tree(crate::sys::dir::open_root(parent)?, name.as_bytes())?)
 }
 
-fn write(site: &Site<'_>, changes: &layer::Changes, chain: &Chain) -> Result<Pending, Error> {
-    let made = site.behind.write(changes, chain)?;
+fn write(site: &Site<'_>, changes: &layer::Changes, chain: &Chain, awaited: bool) -> Result<Pending, Error> {
+    let made = site.behind.write(changes, chain, awaited)?;
     site.trees.learn(made.layer.diff_id, Arc::clone(&made.layer.index));
     Ok(made)
 }

@@ -220,9 +220,10 @@ pub struct Tarred {
     pub index: Arc<Index>,
 }
 
-/// A way for a tar from who writes it to who compresses it, so that the writer need not wait.
-pub fn spool(store: &Store) -> (Writer, Reader) {
-    spool::spool(store)
+/// A way for a tar from who writes it to who compresses it. With `ahead` the writer need not wait: what is not compressed yet waits on
+/// the disk. Without, only what memory holds.
+pub fn spool(store: &Store, ahead: bool) -> (Writer, Reader) {
+    spool::spool(store, if ahead { spool::ON_DISK } else { 0 })
 }
 
 /// The first half of [`write`]: changes as a tar. Nothing is in the store yet.

@@ -29,13 +29,13 @@ const BLOCK: usize = 128 * 1024;
 /// How many blocks wait in memory.
 const IN_MEMORY: usize = 8;
 /// How many bytes wait on the disk.
-const ON_DISK: u64 = 1 << 30;
+pub(super) const ON_DISK: u64 = 1 << 30;
 /// A reader looks so often whether anybody wants it to go on.
 const PATIENCE: Duration = Duration::from_millis(100);
 
-/// A stream's two ends.
-pub(super) fn spool(store: &Store) -> (Writer, Reader) {
-    let shared = Arc::new(Shared { state: Mutex::default(), moved: Condvar::new(), store: store.clone() });
+/// A stream's two ends. At most `limit` bytes wait on the disk.
+pub(super) fn spool(store: &Store, limit: u64) -> (Writer, Reader) {
+    let shared = Arc::new(Shared { state: Mutex::default(), moved: Condvar::new(), store: store.clone(), limit });
     let writer = Writer { shared: Arc::clone(&shared), digest: Sha256::new(), block: Vec::new() };
     (writer, Reader { shared })
 }
@@ -45,6 +45,7 @@ struct Shared {
     state: Mutex<State>,
     moved: Condvar,
     store: Store,
+    limit: u64,
 }
 
 #[derive(Debug, Default)]
@@ -81,7 +82,7 @@ impl Shared {
                 state.blocks.push_back(block);
                 break;
             }
-            if state.written < ON_DISK && state.spill(&self.store, &block).is_ok() {
+            if state.written < self.limit && state.spill(&self.store, &block).is_ok() {
                 break;
             }
             state = self.moved.wait(state).unwrap_or_else(PoisonError::into_inner);
@@ -233,7 +234,7 @@ mod tests {
     fn who_writes_need_not_wait_for_who_reads() {
         let (dir, store) = store();
         for length in [0, 1, BLOCK, BLOCK * IN_MEMORY + 1, BLOCK * 40 + 77] {
-            let (mut writer, reader) = spool(&store);
+            let (mut writer, reader) = spool(&store, ON_DISK);
             let bytes = sample(length);
             for part in bytes.chunks(1000) {
                 writer.write_all(part).unwrap();
@@ -247,9 +248,29 @@ mod tests {
     }
 
     #[test]
+    fn who_may_not_run_ahead_waits_and_writes_nothing_to_the_disk() {
+        let (_dir, store) = store();
+        let (mut writer, reader) = spool(&store, 0);
+        let bytes = sample(BLOCK * 40 + 77);
+        let read = std::thread::scope(|scope| {
+            let writing = scope.spawn(|| {
+                writer.write_all(&bytes).unwrap();
+                writer.finish().unwrap()
+            });
+            std::thread::sleep(Duration::from_millis(30));
+            assert!(!writing.is_finished() && reader.shared.state().file.is_none());
+            let mut read = Vec::new();
+            reader.copy_to(&mut read, &|| false).unwrap();
+            assert_eq!(writing.join().unwrap().0, Digest::of(&bytes));
+            read
+        });
+        assert!(read == bytes && reader.shared.state().file.is_none());
+    }
+
+    #[test]
     fn the_order_is_kept_while_both_are_at_it() {
         let (_dir, store) = store();
-        let (mut writer, reader) = spool(&store);
+        let (mut writer, reader) = spool(&store, ON_DISK);
         let bytes = sample(BLOCK * 100);
         let read = std::thread::scope(|scope| {
             let reading = scope.spawn(|| {
@@ -287,14 +308,14 @@ mod tests {
     #[test]
     fn each_end_is_told_when_the_other_one_goes() {
         let (_dir, store) = store();
-        let (mut writer, reader) = spool(&store);
+        let (mut writer, reader) = spool(&store, ON_DISK);
         writer.write_all(b"some").unwrap();
         drop(writer);
         assert_eq!(reader.copy_to(&mut Vec::new(), &|| false).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
-        let (mut writer, reader) = spool(&store);
+        let (mut writer, reader) = spool(&store, ON_DISK);
         drop(reader);
         assert_eq!(writer.write_all(&sample(BLOCK)).unwrap_err().kind(), io::ErrorKind::BrokenPipe);
-        let (_writer, reader) = spool(&store);
+        let (_writer, reader) = spool(&store, ON_DISK);
         assert_eq!(reader.copy_to(&mut Vec::new(), &|| true).unwrap_err().kind(), io::ErrorKind::ConnectionAborted);
     }
 }
