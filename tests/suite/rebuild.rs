@@ -1,4 +1,6 @@
 //! The same bytes for everybody, under a `SOURCE_DATE_EPOCH`: whoever builds, wherever, whenever, and however steps are run.
+//!
+//! One wide Dockerfile is built in some surroundings; in [`whole`] all conformance cases and examples are, when that is asked for.
 
 use std::{
     collections::BTreeMap,
@@ -10,6 +12,8 @@ use std::{
 };
 
 use crate::harness::{Image, Layer, Project, Ran, Way, am_root, need, need_root, need_user, output_of, sha256};
+
+mod whole;
 
 /// Whom steps and outputs are made by, and what is around them.
 #[derive(Clone, Copy)]
@@ -49,7 +53,7 @@ const ALL: &[Surroundings] = &[
 
 impl Surroundings {
     /// A project that belongs to the right user. `None`: there is no such user, or we cannot become it.
-    fn project(self) -> Option<Project> {
+    fn project(&self) -> Option<Project> {
         match self.user {
             None => Some(Project::new()),
             Some(_) if !am_root() => None,
@@ -58,7 +62,7 @@ impl Surroundings {
     }
 
     /// The program with its arguments, here.
-    fn command(self, project: &Project, args: &[&str]) -> Command {
+    fn command(&self, project: &Project, args: &[&str]) -> Command {
         let plain = project.command(args);
         let mut command = Command::new("sh");
         command.args(["-c", "umask \"$1\"; shift; exec \"$@\"", "sh", self.umask]).arg(plain.get_program()).args(plain.get_args());
@@ -68,7 +72,7 @@ impl Surroundings {
     }
 
     /// Builds `ctx` into a layout directory.
-    fn build(self, project: &Project, dest: &str, args: &[&str]) -> Ran {
+    fn build(&self, project: &Project, dest: &str, args: &[&str]) -> Ran {
         let output = format!("type=oci,tar=false,dest={dest}");
         let line = [&["build", "--progress", "plain", "-o", &output], self.flags, args, &["ctx"]].concat();
         output_of(&mut self.command(project, &line)).good()
