@@ -91,8 +91,36 @@ pub struct Listed {
     pub target: Option<Vec<u8>>,
 }
 
-/// A directory's names that are not ignored.
-type Listing = BTreeMap<Vec<u8>, Listed>;
+/// A directory as it was when it was listed.
+#[derive(Debug)]
+struct Listing {
+    /// Its names that are not ignored.
+    names: BTreeMap<Vec<u8>, Listed>,
+    attributes: Xattrs,
+}
+
+/// Directories that were listed.
+#[derive(Debug, Default)]
+struct Listings {
+    all: BTreeMap<TreePath, Arc<Listing>>,
+    /// How many names they have together.
+    names: usize,
+}
+
+impl Listings {
+    /// More names are not remembered. In a larger context a directory that a second COPY asks for is listed again.
+    const MOST: usize = 100_000;
+
+    fn keep(&mut self, path: TreePath, listing: Arc<Listing>) {
+        if self.names + listing.names.len() > Self::MOST {
+            // A walk comes back to the directories above only.
+            self.all.retain(|other, _| path.is_within(other));
+            self.names = self.all.values().map(|listing| listing.names.len()).sum();
+        }
+        self.names += listing.names.len();
+        drop(self.all.insert(path, listing));
+    }
+}
 
 /// A directory as a context.
 #[derive(Debug)]
@@ -101,7 +129,7 @@ pub struct Context {
     name: String,
     ignore: PatternList,
     ignorefile: String,
-    listings: Mutex<BTreeMap<TreePath, Arc<Listing>>>,
+    listings: Mutex<Listings>,
     /// Of ignored directories: is something below it taken back?
     held: Mutex<BTreeMap<TreePath, bool>>,
     stats: Option<Arc<Stats>>,
@@ -148,12 +176,12 @@ impl Context {
         let Some(parent) = path.parent() else {
             return Ok(Some(Listed { stat: dir::stat_open(&*self.root)?, target: None }));
         };
-        Ok(self.listing(&parent)?.and_then(|listing| listing.get(path.name()).cloned()))
+        Ok(self.listing(&parent)?.and_then(|listing| listing.names.get(path.name()).cloned()))
     }
 
     /// The names in a directory, sorted; none for what is no directory.
     pub fn names(&self, dir: &TreePath) -> Result<Vec<Vec<u8>>, Error> {
-        Ok(self.listing(dir)?.map(|listing| listing.keys().cloned().collect()).unwrap_or_default())
+        Ok(self.listing(dir)?.map(|listing| listing.names.keys().cloned().collect()).unwrap_or_default())
     }
 
     /// Why what is there cannot be seen, if the ignore file hides it.
@@ -189,7 +217,7 @@ impl Context {
     pub fn read(&self, path: &TreePath) -> Result<(ContentDigest, Xattrs), Error> {
         let changed = || Error::Changed { shown: shown(path) };
         let listed = self.look_up(path)?.ok_or_else(changed)?;
-        if let Some(known) = self.stats.as_ref().and_then(|stats| stats.recall(path, &listed.stat)) {
+        if let Some(known) = self.recalled(path, &listed) {
             return Ok(known);
         }
         let began = stats::now();
@@ -211,10 +239,18 @@ impl Context {
         Ok((digest, xattrs))
     }
 
+    /// The same without reading the file: what it had in an earlier build, if it is as it was.
+    pub fn recall(&self, path: &TreePath) -> Result<Option<(ContentDigest, Xattrs)>, Error> {
+        Ok(self.look_up(path)?.and_then(|listed| self.recalled(path, &listed)))
+    }
+
+    fn recalled(&self, path: &TreePath, listed: &Listed) -> Option<(ContentDigest, Xattrs)> {
+        self.stats.as_ref().and_then(|stats| stats.recall(path, &listed.stat))
+    }
+
     /// The attributes of a directory.
     pub fn attributes(&self, dir: &TreePath) -> Result<Xattrs, Error> {
-        let fd = dir::open_dir(&*self.root, dir.as_os_path()).map_err(|error| refused("open", dir, error))?;
-        Ok(kept_attributes(dir::attributes(&fd).map_err(|error| refused("read attributes of", dir, error))?))
+        Ok(self.listing(dir)?.map(|listing| listing.attributes.clone()).unwrap_or_default())
     }
 
     /// Where a file's bytes are.
@@ -240,7 +276,7 @@ impl Context {
 
     /// `None`: no directory there.
     fn listing(&self, path: &TreePath) -> Result<Option<Arc<Listing>>, Error> {
-        let known = |path: &TreePath| self.listings.lock().unwrap_or_else(PoisonError::into_inner).get(path).cloned();
+        let known = |path: &TreePath| self.listings.lock().unwrap_or_else(PoisonError::into_inner).all.get(path).cloned();
         if let Some(listing) = known(path) {
             return Ok(Some(listing));
         }
@@ -249,21 +285,24 @@ impl Context {
         while let Some(parent) = missing.last().and_then(TreePath::parent).filter(|parent| known(parent).is_none()) {
             missing.push(parent);
         }
+        let mut last = None;
         for at in missing.into_iter().rev() {
             if !at.is_root() && self.look_up(&at)?.is_none_or(|listed| listed.stat.kind != FileKind::Dir) {
                 return Ok(None);
             }
             let listing = Arc::new(self.list(&at)?);
-            drop(self.listings.lock().unwrap_or_else(PoisonError::into_inner).insert(at, listing));
+            self.listings.lock().unwrap_or_else(PoisonError::into_inner).keep(at, Arc::clone(&listing));
+            last = Some(listing);
         }
-        Ok(known(path))
+        Ok(last)
     }
 
     fn list(&self, path: &TreePath) -> Result<Listing, Error> {
         let fd = dir::open_dir(&*self.root, path.as_os_path()).map_err(|error| refused("open", path, error))?;
         let ignore = self.ignore.inside(path.as_bytes());
-        let mut listing = Listing::new();
-        for DirEntry { name, is_dir } in dir::entries(&fd).map_err(|error| refused("list", path, error))? {
+        let attributes = kept_attributes(dir::attributes(&fd).map_err(|error| refused("read attributes of", path, error))?);
+        let mut listing = Listing { names: BTreeMap::new(), attributes };
+        for DirEntry { name, is_dir } in dir::entries_ahead(&fd).map_err(|error| refused("list", path, error))? {
             let excluded = ignore.excludes(&name);
             if excluded && (is_dir == Some(false) || !ignore.may_reinclude_below(&name)) {
                 continue;
@@ -279,7 +318,7 @@ impl Context {
             } else {
                 None
             };
-            drop(listing.insert(name, Listed { stat, target }));
+            drop(listing.names.insert(name, Listed { stat, target }));
         }
         Ok(listing)
     }
@@ -292,7 +331,7 @@ impl Context {
         }
         let fd = dir::open_dir(&*self.root, dir.as_os_path()).map_err(|error| refused("open", dir, error))?;
         let ignore = self.ignore.inside(dir.as_bytes());
-        let mut below = dir::entries(&fd).map_err(|error| refused("list", dir, error))?;
+        let mut below = dir::entries_ahead(&fd).map_err(|error| refused("list", dir, error))?;
         let mut found = below.iter().any(|entry| !ignore.excludes(&entry.name));
         below.retain(|entry| !found && entry.is_dir != Some(false) && ignore.may_reinclude_below(&entry.name));
         for entry in below.iter_mut().filter(|entry| entry.is_dir.is_none()) {

@@ -6,11 +6,12 @@
 //! unreadable one costs reading the files. The device's number is not in it: it is not stable on every file system.
 
 use std::{
+    cmp::Ordering,
     collections::BTreeMap,
     path::{Path, PathBuf},
     sync::{
         Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -18,35 +19,40 @@ use std::{
 use crate::{
     store::{self, Store},
     sys::{self, dir::Stat},
-    tree::{ContentDigest, TreePath, Xattrs},
+    tree::{ContentDigest, TreePath, Xattrs, walk_order},
 };
 
 /// The coarsest clock of a file system in use is FAT's.
 const GRAIN: Duration = Duration::from_secs(2);
 /// More is not kept; the paths that nobody asked for go first.
 const MOST: usize = 1_000_000;
-const HEAD: &[u8] = b"lapstrake stats 1\n";
+const HEAD: &[u8] = b"lapstrake stats 2\n";
 
 /// What is remembered of one context directory.
 #[derive(Debug)]
 pub struct Stats {
     key: String,
-    known: Mutex<BTreeMap<TreePath, Known>>,
+    /// Of earlier builds.
+    old: Table,
+    /// Of this build.
+    new: Mutex<BTreeMap<TreePath, Known>>,
+    /// What was remembered turned out to be wrong.
+    forgotten: AtomicBool,
     /// Is it another than in the store?
     changed: AtomicBool,
 }
 
-#[derive(Debug, Clone)]
+/// Inode, size, mtime, ctime.
+type Identity = (u64, u64, (i64, u32), (i64, u32));
+
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct Known {
-    /// inode, size, mtime, ctime
-    stat: (u64, u64, (i64, u32), (i64, u32)),
+    stat: Identity,
     digest: ContentDigest,
     xattrs: Xattrs,
-    /// Asked for or learned in this build.
-    fresh: bool,
 }
 
-fn identity(stat: &Stat) -> (u64, u64, (i64, u32), (i64, u32)) {
+fn identity(stat: &Stat) -> Identity {
     (stat.ino, stat.size, stat.mtime, stat.ctime)
 }
 
@@ -55,33 +61,32 @@ impl Stats {
     pub fn load(store: &Store, dir: &Path) -> Result<Self, store::Error> {
         let dir: PathBuf = dir.components().collect();
         let key = format!("57a7-{}", blake3::hash(dir.as_os_str().as_encoded_bytes()).to_hex());
-        let known = store.record(&key)?.and_then(|bytes| decode(&bytes)).unwrap_or_default();
-        Ok(Self { key, known: Mutex::new(known), changed: AtomicBool::new(false) })
+        let old = store.record(&key)?.and_then(Table::of).unwrap_or_default();
+        Ok(Self { key, old, new: Mutex::default(), forgotten: AtomicBool::new(false), changed: AtomicBool::new(false) })
     }
 
     /// Writes them for the next build.
     pub fn save(&self, store: &Store) -> Result<(), store::Error> {
-        if !self.changed.load(Ordering::Relaxed) {
+        if !self.changed.load(Relaxed) {
             return Ok(());
         }
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if known.len() > MOST {
-            known.retain(|_, known| known.fresh);
-        }
-        store.put_record(&self.key, &encode(&known))
+        let new = self.new.lock().unwrap_or_else(PoisonError::into_inner);
+        let none = Table::default();
+        let old = if self.forgotten.load(Relaxed) { &none } else { &self.old };
+        store.put_record(&self.key, &old.with(&new))
     }
 
     /// Forgets all: what was remembered turned out to be wrong.
     pub fn forget(&self) {
-        self.changed.store(true, Ordering::Relaxed);
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.forgotten.store(true, Relaxed);
+        self.changed.store(true, Relaxed);
+        self.new.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     pub(super) fn recall(&self, path: &TreePath, stat: &Stat) -> Option<(ContentDigest, Xattrs)> {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = known.get_mut(path).filter(|known| known.stat == identity(stat))?;
-        known.fresh = true;
-        Some((known.digest, known.xattrs.clone()))
+        let learned = self.new.lock().unwrap_or_else(PoisonError::into_inner).get(path).cloned();
+        let known = learned.or_else(|| if self.forgotten.load(Relaxed) { None } else { self.old.find(path) });
+        known.filter(|known| known.stat == identity(stat)).map(|known| (known.digest, known.xattrs))
     }
 
     /// `began` is a time before the file was opened.
@@ -94,9 +99,9 @@ impl Stats {
         if !settled(stat.ctime) {
             return;
         }
-        self.changed.store(true, Ordering::Relaxed);
-        let known = Known { stat: identity(stat), digest, xattrs: xattrs.clone(), fresh: true };
-        drop(self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(path.clone(), known));
+        self.changed.store(true, Relaxed);
+        let known = Known { stat: identity(stat), digest, xattrs: xattrs.clone() };
+        drop(self.new.lock().unwrap_or_else(PoisonError::into_inner).insert(path.clone(), known));
     }
 }
 
@@ -105,29 +110,111 @@ pub(super) fn now() -> SystemTime {
     sys::now()
 }
 
+/// The record as it was read, some hundred bytes for each file, and where its rows begin: they are in the order of a walk.
+#[derive(Debug, Default)]
+struct Table {
+    bytes: Vec<u8>,
+    starts: Vec<u32>,
+    /// Rows that were asked for, a bit for each.
+    asked: Vec<AtomicU64>,
+    /// After the row that was found last: a walk asks for that one next.
+    next: AtomicUsize,
+}
+
+impl Table {
+    /// `None`: it is no such record.
+    fn of(bytes: Vec<u8>) -> Option<Self> {
+        let mut fields = Fields(bytes.strip_prefix(HEAD)?);
+        let mut starts = Vec::new();
+        let mut last: &[u8] = b"";
+        while !fields.0.is_empty() {
+            starts.push(u32::try_from(bytes.len() - fields.0.len()).ok()?);
+            let path = fields.framed()?;
+            // The root is no file.
+            if walk_order(last, path) != Ordering::Less {
+                return None;
+            }
+            last = path;
+            let _row = fields.known()?;
+        }
+        let asked = (0..starts.len().div_ceil(64)).map(|_| AtomicU64::new(0)).collect();
+        Some(Self { bytes, starts, asked, next: AtomicUsize::new(0) })
+    }
+
+    fn row(&self, number: usize) -> Option<Fields<'_>> {
+        let start = usize::try_from(*self.starts.get(number)?).ok()?;
+        self.bytes.get(start..).map(Fields)
+    }
+
+    fn path(&self, number: usize) -> Option<&[u8]> {
+        self.row(number)?.framed()
+    }
+
+    fn find(&self, path: &TreePath) -> Option<Known> {
+        let next = self.next.load(Relaxed);
+        let number = if self.path(next) == Some(path.as_bytes()) {
+            next
+        } else {
+            let (mut low, mut high) = (0_usize, self.starts.len());
+            loop {
+                let middle = low.midpoint(high);
+                match walk_order(self.path(middle).filter(|_| low < high)?, path.as_bytes()) {
+                    Ordering::Equal => break middle,
+                    Ordering::Less => low = middle + 1,
+                    Ordering::Greater => high = middle,
+                }
+            }
+        };
+        self.next.store(number + 1, Relaxed);
+        let _before = self.asked.get(number / 64).map(|word| word.fetch_or(1 << (number % 64), Relaxed));
+        let mut row = self.row(number)?;
+        let _path = row.framed()?;
+        row.known()
+    }
+
+    /// The record of these rows and newer ones, which count where a path has both.
+    fn with(&self, new: &BTreeMap<TreePath, Known>) -> Vec<u8> {
+        let few = self.starts.len() + new.len() <= MOST;
+        let asked = |number: usize| self.asked.get(number / 64).is_some_and(|word| word.load(Relaxed) >> (number % 64) & 1 == 1);
+        let mut bytes = Vec::with_capacity(self.bytes.len() + new.len() * 128 + HEAD.len());
+        bytes.extend_from_slice(HEAD);
+        let mut newer = new.iter().peekable();
+        for number in (0..self.starts.len()).filter(|number| few || asked(*number)) {
+            let Some(path) = self.path(number) else { continue };
+            while let Some((other, known)) = newer.next_if(|(other, _)| walk_order(other.as_bytes(), path) == Ordering::Less) {
+                put_row(&mut bytes, other, known);
+            }
+            if newer.peek().is_none_or(|(other, _)| other.as_bytes() != path) {
+                let end = self.starts.get(number + 1).map_or(self.bytes.len(), |end| usize::try_from(*end).unwrap_or(0));
+                let start = self.starts.get(number).map_or(end, |start| usize::try_from(*start).unwrap_or(0));
+                bytes.extend_from_slice(self.bytes.get(start..end).unwrap_or_default());
+            }
+        }
+        newer.for_each(|(path, known)| put_row(&mut bytes, path, known));
+        bytes
+    }
+}
+
 fn put(bytes: &mut Vec<u8>, field: &[u8]) {
     bytes.extend_from_slice(&u32::try_from(field.len()).unwrap_or(u32::MAX).to_le_bytes());
     bytes.extend_from_slice(field);
 }
 
-fn encode(known: &BTreeMap<TreePath, Known>) -> Vec<u8> {
-    let mut bytes = HEAD.to_vec();
-    for (path, Known { stat: (ino, size, mtime, ctime), digest, xattrs, .. }) in known {
-        put(&mut bytes, path.as_bytes());
-        bytes.extend_from_slice(&ino.to_le_bytes());
-        bytes.extend_from_slice(&size.to_le_bytes());
-        for (seconds, nanoseconds) in [mtime, ctime] {
-            bytes.extend_from_slice(&seconds.to_le_bytes());
-            bytes.extend_from_slice(&nanoseconds.to_le_bytes());
-        }
-        bytes.extend_from_slice(&digest.0);
-        bytes.extend_from_slice(&u32::try_from(xattrs.len()).unwrap_or(0).to_le_bytes());
-        for (name, value) in xattrs {
-            put(&mut bytes, name);
-            put(&mut bytes, value);
-        }
+fn put_row(bytes: &mut Vec<u8>, path: &TreePath, known: &Known) {
+    let Known { stat: (ino, size, mtime, ctime), digest, xattrs } = known;
+    put(bytes, path.as_bytes());
+    bytes.extend_from_slice(&ino.to_le_bytes());
+    bytes.extend_from_slice(&size.to_le_bytes());
+    for (seconds, nanoseconds) in [mtime, ctime] {
+        bytes.extend_from_slice(&seconds.to_le_bytes());
+        bytes.extend_from_slice(&nanoseconds.to_le_bytes());
     }
-    bytes
+    bytes.extend_from_slice(&digest.0);
+    bytes.extend_from_slice(&u32::try_from(xattrs.len()).unwrap_or(0).to_le_bytes());
+    for (name, value) in xattrs {
+        put(bytes, name);
+        put(bytes, value);
+    }
 }
 
 /// Reads fields from the front.
@@ -153,26 +240,16 @@ impl<'a> Fields<'a> {
         Some((i64::from_le_bytes(self.array()?), u32::from_le_bytes(self.array()?)))
     }
 
-    fn known(&mut self) -> Option<(TreePath, Known)> {
-        let path = TreePath::parse(self.framed()?).ok()?;
+    /// What follows the path of a row.
+    fn known(&mut self) -> Option<Known> {
         let stat = (u64::from_le_bytes(self.array()?), u64::from_le_bytes(self.array()?), self.time()?, self.time()?);
         let digest = ContentDigest(self.array()?);
         let mut xattrs = Xattrs::new();
         for _ in 0..u32::from_le_bytes(self.array()?) {
             drop(xattrs.insert(self.framed()?.to_vec(), self.framed()?.to_vec()));
         }
-        Some((path, Known { stat, digest, xattrs, fresh: false }))
+        Some(Known { stat, digest, xattrs })
     }
-}
-
-fn decode(bytes: &[u8]) -> Option<BTreeMap<TreePath, Known>> {
-    let mut fields = Fields(bytes.strip_prefix(HEAD)?);
-    let mut known = BTreeMap::new();
-    while !fields.0.is_empty() {
-        let (path, one) = fields.known()?;
-        drop(known.insert(path, one));
-    }
-    Some(known)
 }
 
 #[cfg(test)]
@@ -251,11 +328,30 @@ mod tests {
         let room = Room::new();
         let stats = room.stats();
         stats.learn(&path("f"), &room.stat(), now() + Duration::from_secs(10), ContentDigest::of(b"x"), &Xattrs::new());
-        let whole = encode(&stats.known.lock().unwrap());
-        assert_eq!(decode(&whole).unwrap().len(), 1);
+        let whole = Table::default().with(&stats.new.lock().unwrap());
+        assert_eq!(Table::of(whole.clone()).unwrap().starts.len(), 1);
         for cut in HEAD.len() + 1..whole.len() {
-            assert!(decode(&whole[..cut]).is_none(), "{cut}");
+            assert!(Table::of(whole[..cut].to_vec()).is_none(), "{cut}");
         }
-        assert!(decode(b"something else").is_none());
+        assert!(Table::of(b"something else".to_vec()).is_none());
+        let twice = [&whole, &whole[HEAD.len()..]].concat();
+        assert!(Table::of(twice).is_none());
+    }
+
+    #[test]
+    fn a_table_finds_what_was_put_into_it_in_any_order_and_newer_rows_count() {
+        let known =
+            |size: u64| Known { stat: (1, size, (2, 3), (4, 5)), digest: ContentDigest::of(&size.to_le_bytes()), xattrs: Xattrs::new() };
+        let rows = |from: u64, step: usize| -> BTreeMap<TreePath, Known> {
+            (0..300).step_by(step).map(|n: u64| (path(&format!("d{}/f{}", n % 7, n)), known(n + from))).collect()
+        };
+        let first = Table::of(Table::default().with(&rows(0, 2))).unwrap();
+        let both = Table::of(first.with(&rows(1000, 3))).unwrap();
+        for n in (0..300).chain((0..300).rev()) {
+            let want = if n % 3 == 0 { Some(known(n + 1000)) } else { (n % 2 == 0).then(|| known(n)) };
+            assert_eq!(both.find(&path(&format!("d{}/f{n}", n % 7))), want, "{n}");
+        }
+        assert_eq!(both.find(&path("d0")), None);
+        assert_eq!(Table::default().find(&path("d0")), None);
     }
 }

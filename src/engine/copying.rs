@@ -42,6 +42,9 @@ pub(super) fn workdir(site: &Site<'_>, at: At<'_>, before: &Snapshot, path: &str
 
 /// COPY and ADD. A file that is edited between the key and the copy makes a new key, twice at most.
 pub(super) fn copy(site: &Site<'_>, at: At<'_>, before: &Snapshot, copy: &Copy) -> Result<(Outcome, How), Error> {
+    if let Some(found) = unchanged(site, at, before, copy)? {
+        return Ok(found);
+    }
     let mut attempt = 1;
     loop {
         let changed = Cell::new(false);
@@ -56,6 +59,20 @@ pub(super) fn copy(site: &Site<'_>, at: At<'_>, before: &Snapshot, copy: &Copy) 
         site.contexts.forget();
         attempt += 1;
     }
+}
+
+/// What a record says, if it takes no more than looking at the files to find it. What goes wrong here goes wrong again where it can be told.
+fn unchanged(site: &Site<'_>, at: At<'_>, before: &Snapshot, copy: &Copy) -> Result<Option<(Outcome, How)>, Error> {
+    if site.job.without_cache(&at.stage.name).is_some() {
+        return Ok(None);
+    }
+    let path = |source: &CopySource| if let CopySource::Path(path) = source { Some(path.clone()) } else { None };
+    let Some(paths) = copy.sources.iter().map(path).collect::<Option<Vec<_>>>() else { return Ok(None) };
+    let Ok(source) = open(site, &copy.from, Use::Key) else { return Ok(None) };
+    let spec = CopySpec { paths, parents: copy.parents, exclude: copy.exclude.clone(), jobs: 1 };
+    let Ok(Some(digest)) = rootfs::digest(source.source(), &spec) else { return Ok(None) };
+    let recipe = Recipe::copy(at, before, &site.job.plan.platform, copy).with_files(digest);
+    site.cached(at, &recipe)
 }
 
 /// Is it that a file is not what it was when it was listed or digested?

@@ -8,7 +8,7 @@ use crate::{
     cache::{self, Below, Fields, Instruction, PathValue, Subject},
     oci::Platform,
     plan::{Action, Chmod, Copy, Mount, MountKind, NetworkMode, Origin, Plan, Run, Security, StageId, Start, Step},
-    rootfs::{Selection, Told},
+    rootfs::{Selection, SelectionDigest, Told},
     sandbox::Limits,
 };
 
@@ -84,7 +84,13 @@ impl<'a> Recipe<'a> {
     #[must_use]
     pub(super) fn with_selection(mut self, from: &'a Origin, selection: &'a Selection) -> Self {
         self.selections.push(Selected { selection, from, mounted: None });
-        self.with(cache::FILES, selection.digest())
+        self.with_files(selection.digest())
+    }
+
+    /// The same of its digest alone: enough for a key, too little for a record.
+    #[must_use]
+    pub(super) fn with_files(self, digest: SelectionDigest) -> Self {
+        self.with(cache::FILES, digest)
     }
 
     /// Files that a mount shows.

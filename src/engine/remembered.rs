@@ -25,20 +25,16 @@ impl Site<'_> {
         make: impl FnOnce() -> Result<(Pending, Moments), Error>,
     ) -> Result<(Outcome, How), Error> {
         let key = recipe.fields.key();
-        let known = |how| {
-            let outcome = self.known(at, &key)?.map(|outcome| (outcome, how));
-            Ok::<_, Error>(outcome.inspect(|(outcome, _)| self.tell(at, recipe, outcome)))
-        };
-        if let Some(found) = known(How::Cached)? {
+        if let Some(found) = self.cached(at, recipe)? {
             return Ok(found);
         }
         let name = format!("step-{}", key.hex());
         let _turn = self.turns.turn(&name)?;
-        if let Some(found) = known(How::Cached)? {
+        if let Some(found) = self.cached(at, recipe)? {
             return Ok(found);
         }
         let lock = self.turns.lock(&name, || format!("waiting for another build that does `{}`", at.step.shown))?;
-        if let Some(found) = known(How::Cached)? {
+        if let Some(found) = self.cached(at, recipe)? {
             return Ok(found);
         }
         let (outcome, how) = if let Some(outcome) = self.imported(at, &key)? {
@@ -65,6 +61,12 @@ impl Site<'_> {
         drop(whole(&self.made).insert(key, outcome.clone()));
         self.tell(at, recipe, &outcome);
         Ok((outcome, how))
+    }
+
+    /// What is known of a recipe already, and told.
+    pub(super) fn cached(&self, at: At<'_>, recipe: &Recipe<'_>) -> Result<Option<(Outcome, How)>, Error> {
+        let outcome = self.known(at, &recipe.fields.key())?;
+        Ok(outcome.inspect(|outcome| self.tell(at, recipe, outcome)).map(|outcome| (outcome, How::Cached)))
     }
 
     /// The outcome of a recipe that was done in this build, or is recorded and has its layer still.

@@ -26,7 +26,7 @@ use std::fmt;
 pub use draft::Draft;
 pub use mode::{BadMode, ModeChange};
 pub use place::Placement;
-pub use select::{CopySpec, select};
+pub use select::{CopySpec, digest, select};
 pub use selection::{Selection, SelectionDigest, Told};
 pub use trees::Tree;
 pub use unpack::Spool;
@@ -97,6 +97,10 @@ pub trait Source: Sync {
     fn names(&self, dir: &TreePath) -> Result<Vec<Vec<u8>>, Error>;
     /// The digest of a regular file's bytes, and its attributes.
     fn read(&self, path: &TreePath) -> Result<(ContentDigest, Xattrs), Error>;
+    /// The same, if it is known without reading the file.
+    fn known(&self, path: &TreePath) -> Result<Option<(ContentDigest, Xattrs)>, Error> {
+        self.read(path).map(Some)
+    }
     /// The attributes of a directory.
     fn attributes(&self, dir: &TreePath) -> Result<Xattrs, Error>;
     /// Where a file's bytes are. `None`: the source knows digests only, and what is selected from it cannot be applied.
@@ -250,6 +254,10 @@ impl Source for Context {
 
     fn read(&self, path: &TreePath) -> Result<(ContentDigest, Xattrs), Error> {
         Ok(Self::read(self, path)?)
+    }
+
+    fn known(&self, path: &TreePath) -> Result<Option<(ContentDigest, Xattrs)>, Error> {
+        Ok(Self::recall(self, path)?)
     }
 
     fn attributes(&self, dir: &TreePath) -> Result<Xattrs, Error> {

@@ -7,8 +7,8 @@
 use std::sync::{Mutex, PoisonError};
 
 use super::{
-    Error, Missing, Seen, Selection, Shape, Source, follow,
-    selection::{Item, Row, Taken, Taking},
+    Error, Missing, Seen, Selection, SelectionDigest, Shape, Source, follow,
+    selection::{Item, Row, Stream, Taken, Taking},
 };
 use crate::{
     diag,
@@ -32,15 +32,49 @@ pub struct CopySpec {
 
 /// Selects. A path that is not there is an error, a pattern without a match is nothing.
 pub fn select(source: &dyn Source, spec: &CopySpec) -> Result<Selection, Error> {
-    let exclude = if spec.exclude.is_empty() { None } else { Some(PatternList::compile(&spec.exclude)?) };
-    let mut walk = Walk { source, exclude, include: None, items: Vec::new(), number: 0 };
-    for (number, text) in spec.paths.iter().enumerate() {
-        walk.number = number;
-        if spec.parents { walk.with_parents(text)? } else { walk.plain(text)? }
-    }
-    let mut items = walk.items;
+    let mut items = Walk::new(source, spec)?.over(spec)?.items;
     read_all(source, &mut items, spec.jobs)?;
     Ok(Selection { items })
+}
+
+/// The digest that the selection would have, if what the source knows without reading is nearly enough for it: nothing of
+/// the selection is kept in memory. `None`: too much would have to be read.
+pub fn digest(source: &dyn Source, spec: &CopySpec) -> Result<Option<SelectionDigest>, Error> {
+    let mut walk = Walk::new(source, spec)?;
+    walk.quick = Some(Quick { stream: Stream::new(), unread: MOST_READ });
+    Ok(walk.over(spec)?.quick.filter(|quick| quick.unread > 0).map(|quick| quick.stream.finish()))
+}
+
+/// More files than these are read by several threads, and kept to be copied.
+const MOST_READ: usize = 64;
+
+/// A digest on its way.
+struct Quick {
+    stream: Stream,
+    /// How many more files may be read; at 0 it is given up.
+    unread: usize,
+}
+
+impl Quick {
+    /// Completes a row; says whether to go on.
+    fn complete(&mut self, source: &dyn Source, row: &mut Row) -> Result<bool, Error> {
+        if let Taking::File { content: None, digest, .. } = &mut row.node {
+            (*digest, row.xattrs) = match source.known(&row.from)? {
+                Some(known) => known,
+                None if self.unread > 1 => {
+                    self.unread -= 1;
+                    source.read(&row.from)?
+                }
+                None => {
+                    self.unread = 0;
+                    return Ok(false);
+                }
+            };
+        } else if matches!(row.node, Taking::Dir { .. }) {
+            row.xattrs = source.attributes(&row.from)?;
+        }
+        Ok(true)
+    }
 }
 
 /// The state of one selection.
@@ -52,6 +86,8 @@ struct Walk<'a> {
     items: Vec<Item>,
     /// Of the current source.
     number: usize,
+    /// Instead of the items.
+    quick: Option<Quick>,
 }
 
 /// A path that a pattern matched, or that was written.
@@ -61,7 +97,54 @@ struct Match {
     wild: bool,
 }
 
-impl Walk<'_> {
+impl<'a> Walk<'a> {
+    fn new(source: &'a dyn Source, spec: &CopySpec) -> Result<Self, Error> {
+        let exclude = if spec.exclude.is_empty() { None } else { Some(PatternList::compile(&spec.exclude)?) };
+        Ok(Self { source, exclude, include: None, items: Vec::new(), number: 0, quick: None })
+    }
+
+    fn over(mut self, spec: &CopySpec) -> Result<Self, Error> {
+        for (number, text) in spec.paths.iter().enumerate() {
+            self.number = number;
+            if spec.parents { self.with_parents(text)? } else { self.plain(text)? }
+        }
+        Ok(self)
+    }
+
+    /// All that is selected of a directory.
+    fn take_contents(&mut self, name: &[u8], shown: String, at: &TreePath) -> Result<(), Error> {
+        if let Some(mut quick) = self.quick.take() {
+            quick.stream.begin();
+            let done = self.contents(at, &mut |mut row| {
+                let more = quick.unread > 0 && quick.complete(self.source, &mut row)?;
+                quick.stream.row(&row);
+                Ok(more)
+            });
+            quick.stream.end();
+            self.quick = Some(quick);
+            return done;
+        }
+        let mut rows = Vec::new();
+        self.contents(at, &mut |row| {
+            rows.push(row);
+            Ok(true)
+        })?;
+        let what = Taken::Contents(rows);
+        self.items.push(Item { name: name.to_vec(), shown, source: self.number, as_it_is: false, what });
+        Ok(())
+    }
+
+    fn take_one(&mut self, name: &[u8], shown: &str, mut row: Row) -> Result<(), Error> {
+        if let Some(quick) = &mut self.quick {
+            let _more: bool = quick.unread > 0 && quick.complete(self.source, &mut row)?;
+            quick.stream.one(name, false, &row);
+            return Ok(());
+        }
+        let what = Taken::One(Box::new(row));
+        self.items.push(Item { name: name.to_vec(), shown: shown.to_owned(), source: self.number, as_it_is: false, what });
+        Ok(())
+    }
+
     fn plain(&mut self, text: &str) -> Result<(), Error> {
         for found in self.matches(text)? {
             self.take(&found)?;
@@ -96,8 +179,7 @@ impl Walk<'_> {
                 return Err(self.missing(text, &at.join_path(&wanted))?);
             }
             // A pattern without a match still makes the destination, as in BuildKit; without `--parents` it does not.
-            let what = Taken::Contents(self.contents(&at)?);
-            self.items.push(Item { name: top.path.name().to_vec(), shown: top.shown, source: self.number, as_it_is: false, what });
+            self.take_contents(top.path.name(), top.shown, &at)?;
         }
         self.include = None;
         Ok(())
@@ -163,25 +245,19 @@ impl Walk<'_> {
             },
             followed => followed?,
         };
-        let what = if seen.shape == Shape::Dir {
-            Taken::Contents(self.contents(&at)?)
-        } else if self.is_excluded(name) {
-            return Ok(());
-        } else {
-            Taken::One(Box::new(row(at, TreePath::root(), seen)))
-        };
-        self.items.push(Item { name: name.to_vec(), shown: found.shown.clone(), source: self.number, as_it_is: false, what });
-        Ok(())
+        if seen.shape == Shape::Dir {
+            return self.take_contents(name, found.shown.clone(), &at);
+        }
+        if self.is_excluded(name) { Ok(()) } else { self.take_one(name, &found.shown, row(at, TreePath::root(), seen)) }
     }
 
     fn is_excluded(&self, below: &[u8]) -> bool {
         self.exclude.as_ref().is_some_and(|list| list.excludes(below))
     }
 
-    /// What is selected of a directory's contents, in the order of a walk. A directory that is not selected itself comes only
-    /// before something below it that is.
-    fn contents(&self, top: &TreePath) -> Result<Vec<Row>, Error> {
-        let mut rows: Vec<Row> = Vec::new();
+    /// Hands on what is selected of a directory's contents, in the order of a walk, for as long as it is wanted. A directory that is not
+    /// selected itself comes only before something below it that is.
+    fn contents(&self, top: &TreePath, take: &mut dyn FnMut(Row) -> Result<bool, Error>) -> Result<(), Error> {
         // Directories above the current path that nothing was selected of yet.
         let mut waiting: Vec<Row> = Vec::new();
         let mut ahead: Vec<TreePath> = self.below(top, &TreePath::root())?;
@@ -195,8 +271,11 @@ impl Walk<'_> {
             let is_dir = seen.shape == Shape::Dir;
             let mut row = row(at, path.clone(), seen);
             if included {
-                rows.append(&mut waiting);
-                rows.push(row);
+                for row in waiting.drain(..).chain([row]) {
+                    if !take(row)? {
+                        return Ok(());
+                    }
+                }
             } else if is_dir {
                 row.node = Taking::Dir { on_the_way: true };
                 waiting.push(row);
@@ -206,7 +285,7 @@ impl Walk<'_> {
                 ahead.extend(self.below(top, &path)?);
             }
         }
-        Ok(rows)
+        Ok(())
     }
 
     /// The paths in a directory, the last first.

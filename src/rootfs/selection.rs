@@ -102,7 +102,7 @@ pub(super) enum Taking {
 }
 
 /// The version of what is hashed.
-const SCHEMA: &[u8] = b"lapstrake selection 1";
+const SCHEMA: &[u8] = b"lapstrake selection 2";
 
 impl Selection {
     /// A file whose bytes stand in the Dockerfile: mode 0644, root's.
@@ -149,24 +149,18 @@ impl Selection {
     /// What a key holds of it. Of a source's path only the last component counts, and of a directory that is copied not its
     /// own metadata; no times; which names are links of one inode does not count.
     pub fn digest(&self) -> SelectionDigest {
-        let mut hasher = blake3::Hasher::new();
-        field(&mut hasher, SCHEMA);
+        let mut stream = Stream::new();
         for item in &self.items {
-            let (kind, rows): (&[u8], _) = match &item.what {
-                Taken::One(row) if item.as_it_is => (b"as it is", std::slice::from_ref(&**row)),
-                Taken::One(row) => (b"one", std::slice::from_ref(&**row)),
-                Taken::Contents(rows) => (b"all", rows.as_slice()),
-            };
-            field(&mut hasher, kind);
-            // Of a directory only the contents are copied: its name is nowhere in the result.
-            field(&mut hasher, if matches!(item.what, Taken::One(_)) { &item.name } else { b"" });
-            field(&mut hasher, &(rows.len() as u64).to_le_bytes());
-            for row in rows {
-                field(&mut hasher, row.path.as_bytes());
-                row.hash(&mut hasher);
+            match &item.what {
+                Taken::One(row) => stream.one(&item.name, item.as_it_is, row),
+                Taken::Contents(rows) => {
+                    stream.begin();
+                    rows.iter().for_each(|row| stream.row(row));
+                    stream.end();
+                }
             }
         }
-        SelectionDigest(*hasher.finalize().as_bytes())
+        stream.finish()
     }
 
     /// Each selected path with what is in the key of it.
@@ -186,6 +180,43 @@ impl Selection {
             }
         }
         all
+    }
+}
+
+/// [`Selection::digest`], taken while a selection is made.
+pub(super) struct Stream(blake3::Hasher);
+
+impl Stream {
+    pub(super) fn new() -> Self {
+        let mut hasher = blake3::Hasher::new();
+        field(&mut hasher, SCHEMA);
+        Self(hasher)
+    }
+
+    /// Something that is no directory.
+    pub(super) fn one(&mut self, name: &[u8], as_it_is: bool, row: &Row) {
+        field(&mut self.0, if as_it_is { b"as it is" } else { b"one" });
+        field(&mut self.0, name);
+        row.hash(&mut self.0);
+    }
+
+    /// A directory, of which only the contents are copied: its name is nowhere in the result.
+    pub(super) fn begin(&mut self) {
+        field(&mut self.0, b"all");
+    }
+
+    pub(super) fn row(&mut self, row: &Row) {
+        field(&mut self.0, b"row");
+        field(&mut self.0, row.path.as_bytes());
+        row.hash(&mut self.0);
+    }
+
+    pub(super) fn end(&mut self) {
+        field(&mut self.0, b"end");
+    }
+
+    pub(super) fn finish(self) -> SelectionDigest {
+        SelectionDigest(*self.0.finalize().as_bytes())
     }
 }
 

@@ -458,3 +458,43 @@ pub(super) fn index_of(changes: &Changes) -> Arc<crate::tree::Index> {
     }
     Arc::new(builder.finish())
 }
+
+#[test]
+fn a_digest_that_is_taken_on_the_way_is_that_of_the_selection() {
+    let files = Files::new(&[
+        ("a/b/c", "1"),
+        ("a/b/d", "2"),
+        ("a/e/", ""),
+        ("a/l", "-> b"),
+        ("f", "3"),
+        ("g.txt", "4"),
+        ("h.txt", "5"),
+        ("top/a/x", "6"),
+    ]);
+    let own = |text: &str| vec![text.to_owned()];
+    let specs = [
+        spec(&["/"]),
+        spec(&["a", "f"]),
+        spec(&["*.txt", "a/l", "nothing*"]),
+        CopySpec { exclude: own("b/c"), ..spec(&["a"]) },
+        CopySpec { exclude: own("*.txt"), ..spec(&["*"]) },
+        CopySpec { parents: true, ..spec(&["./top/./a/x", "a/b/d"]) },
+    ];
+    let mut seen = Vec::new();
+    for spec in specs {
+        let selected = select(&files.context(), &spec).unwrap().digest();
+        assert_eq!(digest(&files.context(), &spec).unwrap(), Some(selected), "{spec:?}");
+        assert!(!seen.contains(&selected), "{spec:?}");
+        seen.push(selected);
+    }
+    assert!(digest(&files.context(), &spec(&["gone"])).is_err());
+}
+
+#[test]
+fn a_digest_is_given_up_when_too_many_files_would_be_read_for_it() {
+    let names: Vec<String> = (0..100).map(|number| format!("f{number:02}")).collect();
+    let files = Files::new(&names.iter().map(|name| (name.as_str(), "x")).collect::<Vec<_>>());
+    let (all, few) = (spec(&["/"]), spec(&["f0*"]));
+    assert_eq!(digest(&files.context(), &all).unwrap(), None);
+    assert_eq!(digest(&files.context(), &few).unwrap(), Some(select(&files.context(), &few).unwrap().digest()));
+}

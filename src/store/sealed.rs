@@ -72,8 +72,9 @@ impl Sealed {
 
     fn payload(self, name: &str, mut bytes: Vec<u8>) -> Option<Vec<u8>> {
         let head = bytes.iter().take(128).position(|byte| *byte == b'\n')? + 1;
-        let payload = bytes.split_off(head);
-        (bytes == self.head(name, &payload).as_bytes()).then_some(payload)
+        // Moved, not copied: it may be as large as all else in memory.
+        let said: Vec<u8> = bytes.drain(..head).collect();
+        (said == self.head(name, &bytes).as_bytes()).then_some(bytes)
     }
 
     fn head(self, name: &str, payload: &[u8]) -> String {

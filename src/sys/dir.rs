@@ -215,6 +215,25 @@ pub fn entries(dir: impl AsFd) -> Result<Vec<DirEntry>> {
     Ok(all)
 }
 
+/// The same of a directory that was just opened: it is read from where it stands.
+pub fn entries_ahead(dir: impl AsFd) -> Result<Vec<DirEntry>> {
+    let fail = |errno: Errno| PathError { op: "list", path: PathBuf::from("."), source: errno.into() };
+    let mut all = Vec::new();
+    let mut room = Vec::with_capacity(32 * 1024);
+    let mut from = rustix::fs::RawDir::new(dir, room.spare_capacity_mut());
+    while let Some(each) = from.next() {
+        let each = each.map_err(fail)?;
+        let name = each.file_name().to_bytes();
+        if name != b"." && name != b".." {
+            let kind = each.file_type();
+            let is_dir = (kind != FileType::Unknown).then_some(kind == FileType::Directory);
+            all.push(DirEntry { name: name.to_vec(), is_dir });
+        }
+    }
+    all.sort_unstable();
+    Ok(all)
+}
+
 /// What `name` in `dir` is; no link is followed. `None`: nothing.
 pub fn stat(dir: impl AsFd, name: &[u8]) -> Result<Option<Stat>> {
     match rustix::fs::statat(dir, one("stat", name)?, AtFlags::SYMLINK_NOFOLLOW) {

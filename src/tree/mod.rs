@@ -16,7 +16,7 @@ pub(crate) use chain::{Step, resolve_with};
 pub use index::{BadIndex, Index, IndexBuilder, Row};
 pub use moments::Moments;
 pub use owner::{Inode, MARK, Owner, OwnerTable};
-pub use path::{BadPath, TreePath};
+pub use path::{BadPath, TreePath, walk_order};
 
 use std::{collections::BTreeMap, fmt};
 

@@ -144,7 +144,7 @@ const PIECE: usize = 64;
 
 /// The order of a walk, on the bytes of two paths: as by components, because no component holds a NUL, so that `/`
 /// may stand for it and sort before all else.
-pub(super) fn walk_order(left: &[u8], right: &[u8]) -> Ordering {
+pub fn walk_order(left: &[u8], right: &[u8]) -> Ordering {
     let rank = |byte: &u8| if *byte == b'/' { 0 } else { *byte };
     // Long common beginnings are the rule; they are compared in pieces, which is many times faster than by bytes.
     let alike = left.chunks(PIECE).zip(right.chunks(PIECE)).take_while(|(a, b)| a == b).count();
