@@ -109,7 +109,7 @@ struct Listings {
 
 impl Listings {
     /// More names are not remembered. In a larger context a directory that a second COPY asks for is listed again.
-    const MOST: usize = 100_000;
+    const MOST: usize = 50_000;
 
     fn keep(&mut self, path: TreePath, listing: Arc<Listing>) {
         if self.names + listing.names.len() > Self::MOST {
