@@ -155,7 +155,9 @@ impl Selection {
                 Taken::One(row) => stream.one(&item.name, item.as_it_is, row),
                 Taken::Contents(rows) => {
                     stream.begin();
-                    rows.iter().for_each(|row| stream.row(row));
+                    for row in rows {
+                        stream.row(row);
+                    }
                     stream.end();
                 }
             }

@@ -183,12 +183,16 @@ fn every_case_and_example_makes_the_same_bytes_everywhere() {
                 None => not_here += 1,
                 Some(made) => {
                     let want = first.entry(case.name.clone()).or_insert_with(|| made.clone());
-                    match (&*want, &made) {
-                        (Ok(want), Ok(made)) if want == made => same += 1,
-                        (_, Err(text)) => {
-                            wrong.push(format!("{} in {}: {}", case.name, around.name, text.lines().last().unwrap_or_default()))
-                        }
-                        _ => wrong.push(format!("{} in {}: other bytes", case.name, around.name)),
+                    let said = match (&*want, &made) {
+                        (Ok(want), Ok(made)) if want == made => None,
+                        (_, Err(text)) => Some(text.lines().last().unwrap_or_default().to_owned()),
+                        _ => Some("other bytes".to_owned()),
+                    };
+                    if let Some(said) = said {
+                        wrong.push(format!("{} in {}: {said}", case.name, around.name));
+                        println!("{}", wrong.last().unwrap());
+                    } else {
+                        same += 1;
                     }
                 }
             }
