@@ -71,7 +71,8 @@ impl Shared {
     /// Are these of keys that this program makes, and of a form that it can believe?
     pub fn is_sound(&self) -> bool {
         let hex = |text: &str| text.len() == 64 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-        self.version == VERSION && hex(&self.salt) && self.records.len() <= MOST && self.records.iter().all(|record| hex(&record.key))
+        let sound = |record: &SharedRecord| hex(&record.key) && record.created.parse::<jiff::Timestamp>().is_ok();
+        self.version == VERSION && hex(&self.salt) && self.records.len() <= MOST && self.records.iter().all(sound)
     }
 
     /// The record of a key.
@@ -138,6 +139,9 @@ mod tests {
         assert!(!Shared { salt: "../x".into(), ..good.clone() }.is_sound());
         let mut bad = good;
         bad.records[0].key = "ABC".into();
+        assert!(!bad.is_sound());
+        let mut bad = shared("1");
+        bad.records[0].created = "\u{1b}[2J".into();
         assert!(!bad.is_sound());
     }
 }

@@ -153,7 +153,7 @@ impl<W: Write> Progress<W> {
             return writeln!(self.to, "#{} not cached: {}", step + 1, visible(why.to_string().as_bytes()));
         }
         if let Why::Changed { since, .. } = why {
-            writeln!(self.to, "#{} not cached; what is different from its nearest record, made {since}:", step + 1)?;
+            writeln!(self.to, "#{} not cached; what is different from its nearest record, made {}:", step + 1, visible(since.as_bytes()))?;
         }
         for line in why.lines() {
             writeln!(self.to, "#{} not cached: {}", step + 1, visible(line.as_bytes()))?;

@@ -8,7 +8,7 @@ use super::{
     build::{At, Site, end, seconds},
     contexts::Opening,
     fault,
-    key::Recipe,
+    key::{self, Recipe},
     snapshot::{Held, Snapshot},
     sources,
 };
@@ -197,7 +197,7 @@ fn make(
     changed: &Cell<bool>,
 ) -> Result<(Pending, Moments), Error> {
     site.stop.go_on()?;
-    let chain = site.trees.chain(&before.layers)?;
+    let chain = if key::stands_alone(copy) { Chain::default() } else { site.trees.chain(&before.layers)? };
     let owner = copy.chown.as_deref().map(|text| Accounts::of(&chain).owner(text)).transpose();
     let owner = owner.map_err(|error| fault::at(rootfs::Error::from(error), at.step, "chown", "not known there"))?;
     let more = matches!(copy.from, Origin::Stage(_) | Origin::Image(_)) || copy.sources.iter().any(sources::keeps_git_dir);

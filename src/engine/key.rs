@@ -35,6 +35,14 @@ impl Description {
     }
 }
 
+/// Is the layer of a COPY the same whatever is below it? With `--link`, unless something of it is looked up there: the owner by
+/// name, what a mode is changed of, files that the links of an archive name.
+pub(super) fn stands_alone(copy: &Copy) -> bool {
+    let by_number = |owner: &str| owner.split(':').all(|part| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit()));
+    let unpacks = copy.add && copy.unpack != Some(false);
+    copy.link && copy.chmod.is_none() && !unpacks && copy.chown.as_deref().is_none_or(by_number)
+}
+
 /// What was selected from somewhere, and where it is mounted, if it is.
 #[derive(Clone, Copy)]
 struct Selected<'a> {
@@ -46,6 +54,12 @@ struct Selected<'a> {
 impl<'a> Recipe<'a> {
     fn new(at: At<'a>, kind: &str, before: &'a Snapshot, platform: &Platform) -> Self {
         let fields = Fields::new().field("kind", kind).field("platform", platform.to_string()).field(cache::BELOW, before.chain_id());
+        Self { fields, at, before, selections: Vec::new() }
+    }
+
+    /// Of a step whose result is the same whatever is below it.
+    fn alone(at: At<'a>, kind: &str, before: &'a Snapshot, platform: &Platform) -> Self {
+        let fields = Fields::new().field("kind", kind).field("platform", platform.to_string());
         Self { fields, at, before, selections: Vec::new() }
     }
 
@@ -115,7 +129,7 @@ impl<'a> Recipe<'a> {
     /// COPY or ADD, without what is selected.
     pub(super) fn copy(at: At<'a>, before: &'a Snapshot, platform: &Platform, copy: &Copy) -> Self {
         let kind = if copy.add { "ADD" } else { "COPY" };
-        let mut recipe = Self::new(at, kind, before, platform)
+        let mut recipe = if stands_alone(copy) { Self::alone(at, kind, before, platform) } else { Self::new(at, kind, before, platform) }
             .with("destination", &copy.dest)
             .with("--chown", copy.chown.as_deref().unwrap_or_default())
             .with("--chmod", copy.chmod.as_ref().map(chmod_text).unwrap_or_default())

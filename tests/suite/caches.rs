@@ -7,7 +7,7 @@ use std::{
 
 use serde_json::Value;
 
-use crate::harness::{Image, Project, Ran, sha256};
+use crate::harness::{Image, Project, Ran, Registry, sha256};
 
 const DOCKERFILE: &str = "FROM busybox AS a\nARG TOKEN\nRUN echo one > /one; echo > /other\nFROM busybox\nCOPY --from=a /one /one\nCOPY src /src\nRUN cat /src/f > /f\n";
 
@@ -75,6 +75,17 @@ fn an_inline_cache_travels_with_the_image() {
     assert_eq!(words(&ran, " IMPORTED").len(), 3, "{}", ran.stderr);
     let epoch = other.build(&["--cache-to", "type=inline", "--source-date-epoch", "1"]).ends_with(1);
     assert!(epoch.stderr.contains("SOURCE_DATE_EPOCH"), "{}", epoch.stderr);
+}
+
+#[test]
+fn an_inline_cache_is_taken_from_a_registry() {
+    let one = project();
+    let Some(registry) = Registry::start(&one.path("registry")) else { return };
+    let name = registry.name("app");
+    let _pushed = one.build(&["-t", &name, "--push", "--cache-to", "type=inline"]).good();
+    let other = project();
+    let ran = other.build(&["--cache-from", &format!("type=registry,ref={name}")]).good();
+    assert_eq!(words(&ran, " IMPORTED").len(), 3, "{}", ran.stderr);
 }
 
 #[test]

@@ -148,6 +148,37 @@ fn an_url_is_in_no_key_but_what_it_gives_is() {
     assert_ne!(of(&one), of(&changed));
 }
 
+/// As in BuildKit: what is linked lies beside what is below, not on it.
+#[test]
+fn a_copy_with_link_is_cached_whatever_is_below_it() {
+    let project = Project::with_busybox();
+    let _file = project.file("f", "1");
+    let of = |above: &str, flags: &str| {
+        format!("FROM busybox\nRUN {above}\nCOPY --link {flags} f /etc/deep/f\nRUN stat -c %n:%u /etc/deep/f /etc/passwd > /seen\n")
+    };
+    for (flags, hits) in [("", true), ("--chown=7:8", true), ("--chown=www-data", false), ("--chmod=600", false)] {
+        let _first = project.dockerfile(&of(&format!("echo 1 > /1 # {flags}"), flags)).build(&[]).good();
+        let second = project.dockerfile(&of(&format!("echo 2 > /2 # {flags}"), flags)).build(&[]).good();
+        assert_eq!(second.stderr.contains("CACHED"), hits, "{flags}\n{}", second.stderr);
+        let tree = project.image(&[]).tree();
+        assert!(["2", "etc/passwd", "etc/deep/f", "seen"].iter().all(|path| tree.contains_key(*path)), "{:?}", tree.keys());
+    }
+}
+
+/// Else the order of layers would matter: a layer that is taken from the cache is what it would be here.
+#[test]
+fn a_copy_with_link_makes_the_same_layer_over_any_base() {
+    let of = |base: &str| {
+        let project = Project::with_busybox();
+        let file = project.file("f", "1");
+        fs::File::options().write(true).open(file).unwrap().set_modified(std::time::UNIX_EPOCH).unwrap();
+        project.dockerfile(&format!("FROM {base}\nCOPY --link f /etc/\n"));
+        let image = project.image(&["--source-date-epoch", "1"]);
+        image.layers.last().unwrap().digest.clone()
+    };
+    assert_eq!(of("busybox"), of("scratch"));
+}
+
 #[test]
 fn a_rebuilt_stage_with_the_same_files_hits_below() {
     let project = Project::with_busybox();
