@@ -1,14 +1,19 @@
 //! The engine's process: started, asked, answered, and waited for.
 
 use std::{
-    collections::BTreeMap,
+    cell::RefCell,
+    collections::{BTreeMap, VecDeque},
     ffi::OsString,
     io::BufReader,
+    net::Shutdown,
     os::{
         fd::{AsFd as _, BorrowedFd, OwnedFd},
         unix::net::UnixStream,
     },
-    sync::Arc,
+    sync::{
+        Arc,
+        mpsc::{Receiver, sync_channel},
+    },
 };
 
 use super::{
@@ -69,9 +74,8 @@ pub(super) fn run(job: &Job, answers: &Answers<'_>, cancel: &Cancel, event: &mut
     std::thread::scope(|scope| {
         let serve = move || engine::process::serve(theirs, lifeline, their_handoff, &Place::plain());
         drop(std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, serve).map_err(broken)?);
-        let mut socket = BufReader::new(ours);
-        wire::send(socket.get_mut(), job).map_err(broken)?;
-        result(converse(&mut socket, &handoff, answers, event), cancel, "the engine ended without a result")
+        wire::send(&ours, job).map_err(broken)?;
+        result(converse(&ours, &handoff, answers, event), cancel, "the engine ended without a result")
     })
 }
 
@@ -87,17 +91,16 @@ fn in_process(
     let (engine, refused) = spawn(job.driver, &[theirs.as_fd(), cancel.lifeline(), their_handoff.as_fd()])?;
     // Else the sockets would not end with the engine.
     drop((theirs, their_handoff));
-    let mut socket = BufReader::new(ours);
-    wire::send(socket.get_mut(), job).map_err(broken)?;
+    wire::send(&ours, job).map_err(broken)?;
     let mut with_refusals = |mut happened: Event| {
         if let Event::Driver { refused: more, .. } = &mut happened {
             drop(more.splice(..0, refused.iter().cloned()));
         }
         event(happened);
     };
-    let outcome = converse(&mut socket, &handoff, answers, &mut with_refusals);
+    let outcome = converse(&ours, &handoff, answers, &mut with_refusals);
     // The engine waits for it.
-    drop(socket);
+    drop(ours);
     let status = engine.wait().map_err(broken)?;
     result(outcome, cancel, &format!("the engine's process ended with status {status} and without a result"))
 }
@@ -150,19 +153,68 @@ pub fn engine_main() -> std::process::ExitCode {
     if served.is_ok() { std::process::ExitCode::SUCCESS } else { std::process::ExitCode::from(Kind::Interrupted.exit_code()) }
 }
 
-/// Answers until there is a result; `None`: the other end is gone.
+/// So many messages wait while a question is answered.
+const WAITING: usize = 256;
+
+/// Answers until there is a result; `None`: the other end is gone. While a question is answered, which may take minutes, what other
+/// steps say is heard and shown.
 fn converse(
-    socket: &mut BufReader<UnixStream>,
+    socket: &UnixStream,
     handoff: &OwnedFd,
     answers: &Answers<'_>,
     event: &mut dyn FnMut(Event),
 ) -> std::io::Result<Option<Outcome>> {
-    while let Some(message) = wire::receive(&mut *socket)? {
-        let answer = match message {
-            FromEngine::Event(happened) => {
-                event(happened);
-                continue;
+    let mut from = BufReader::new(socket.try_clone()?);
+    std::thread::scope(|scope| {
+        let (say, heard) = sync_channel(WAITING);
+        let listen = move || {
+            while let Some(message) = wire::receive(&mut from).transpose() {
+                let is_last = message.is_err();
+                if say.send(message).is_err() || is_last {
+                    break;
+                }
             }
+        };
+        drop(std::thread::Builder::new().name("listener".to_owned()).spawn_scoped(scope, listen)?);
+        let outcome = answer(socket, &heard, handoff, answers, event);
+        // The listener may wait for room, or for more to come.
+        drop(heard);
+        // Refused when the other end is gone.
+        socket.shutdown(Shutdown::Both).ok();
+        outcome
+    })
+}
+
+/// What the engine says, in its order.
+type Heard = Receiver<std::io::Result<FromEngine>>;
+
+fn answer(
+    mut socket: &UnixStream,
+    heard: &Heard,
+    handoff: &OwnedFd,
+    answers: &Answers<'_>,
+    event: &mut dyn FnMut(Event),
+) -> std::io::Result<Option<Outcome>> {
+    let early = RefCell::new(VecDeque::new());
+    loop {
+        let next = early.borrow_mut().pop_front();
+        let Some(message) = next.or_else(|| heard.recv().ok()).transpose()? else { return Ok(None) };
+        if let FromEngine::Event(happened) = message {
+            event(happened);
+            continue;
+        }
+        // What is told of the answer's progress lets what waits be told first.
+        let event: &mut dyn FnMut(Event) = &mut |happened| {
+            while let Ok(message) = heard.try_recv() {
+                match message {
+                    Ok(FromEngine::Event(other)) => event(other),
+                    later => early.borrow_mut().push_back(later),
+                }
+            }
+            event(happened);
+        };
+        let answer = match message {
+            FromEngine::Event(_) => continue,
             FromEngine::Built(images) => {
                 for BuiltImage { manifest, .. } in &images {
                     answers.store.hold(manifest);
@@ -189,7 +241,6 @@ fn converse(
             }
             FromEngine::Secret { id } => FromFront::Secret(answers.secrets.get(&id).map(|secret| secret.read(&id)).transpose()),
         };
-        wire::send(socket.get_mut(), &answer)?;
+        wire::send(&mut socket, &answer)?;
     }
-    Ok(None)
 }

@@ -332,3 +332,34 @@ fn a_layer_that_depends_on_those_below_is_extracted_after_them() {
     project.dockerfile("FROM base\nRUN test \"$(cat /var/www/there)\" = 'through a link' && cmp /passwd /etc/passwd && test ! -e /root/sub && test $(stat -c %a /root) = 700 && test $(stat -c %u /var/www) = 33 && test -L /way\n");
     let _ran = project.build(&[]).good();
 }
+
+#[test]
+fn what_is_fetched_for_one_step_keeps_no_other_waiting() {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    };
+    let may_answer = Arc::new(AtomicBool::new(false));
+    let told = Arc::clone(&may_answer);
+    let web = crate::harness::Web::serving(move |_asked| {
+        while !told.load(Ordering::Relaxed) {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        crate::harness::answer("200 OK", &[], b"far")
+    });
+    let project = Project::with_busybox();
+    // More than the socket between the two processes holds.
+    let wordy = "for i in $(seq 60000); do echo a line of this step with some words in it $i; done; touch /cache/done";
+    project.dockerfile(&format!(
+        "FROM scratch AS far\nADD {} /far\nFROM busybox AS near\nRUN --mount=type=cache,target=/cache,id=wordy {wordy}\nFROM busybox\nCOPY --from=far /far /\nCOPY --from=near /etc/passwd /\n",
+        web.url("/far")
+    ));
+    let build = project.start_build(&[]);
+    let ended = std::thread::spawn(move || Ran::of_child("build".to_owned(), build));
+    wait_until(30, "the server to be asked", || (!web.asked().is_empty()).then_some(()));
+    let mounts = project.store().join("mounts");
+    wait_until(60, "the other step to end", || (mounts.exists() && walk(mounts.clone()).join("done").exists()).then_some(()));
+    may_answer.store(true, Ordering::Relaxed);
+    let ran = ended.join().unwrap().good();
+    assert_eq!(ran.stderr.matches("a line of this step with some words in it").count(), 60000 + 1, "{}", ran.stderr.len());
+}
