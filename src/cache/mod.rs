@@ -15,6 +15,7 @@
 
 mod below;
 mod fields;
+mod listing;
 mod path_value;
 mod reason;
 mod record;
@@ -23,6 +24,7 @@ mod why;
 
 pub use below::Below;
 pub use fields::{Fields, StepKey, VERSION};
+pub use listing::list;
 pub use path_value::PathValue;
 pub use reason::explain;
 pub use record::{Instruction, Outcome, Subject, look_up, record};

@@ -59,7 +59,7 @@ pub struct Subject<'a> {
 pub(super) struct Record {
     pub(super) outcome: Outcome,
     /// The beginning of the instruction as written, for who looks into the store.
-    shown: String,
+    pub(super) shown: String,
     pub(super) fields: Vec<(String, String)>,
     pub(super) below: Kept,
 }

@@ -143,6 +143,8 @@ pub(super) enum Command {
         #[command(flatten)]
         limits: LimitFlags,
     },
+    /// Read and check all of the store, and remove what is wrong
+    Fsck,
     /// Try what a build needs of this machine, and name what is missing
     Doctor {
         /// Print the `AppArmor` profile that lets this program make user namespaces on Ubuntu, and try nothing

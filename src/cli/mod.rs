@@ -9,6 +9,7 @@ mod call;
 mod config;
 mod doctor;
 mod du;
+mod fsck;
 mod images;
 mod ledger;
 mod limits_spec;
@@ -122,6 +123,7 @@ fn run(cli: Cli, cancel: &Cancel) -> u8 {
         Command::Import { file, reference, change } => archives::import(&around, &file, &reference, &change),
         Command::Du { verbose, json } => du::run(&around, verbose, json),
         Command::Prune { all, reset, limits } => prune::run(&around, all, reset, &limits),
+        Command::Fsck => fsck::run(&around),
         Command::Doctor { apparmor_profile: true } => doctor::profile(),
         Command::Doctor { apparmor_profile: false } => doctor::run(&around),
         Command::Parse { json, file } => parse::run(&file, json),

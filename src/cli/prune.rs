@@ -13,7 +13,7 @@ pub(super) fn run(around: &Surroundings, all: bool, reset: bool, flags: &LimitFl
     let text = match around.upkeep(work)? {
         Outcome::Pruned(pruned) => told(&pruned),
         Outcome::Reset(size) => format!("removed the whole store: {size}\n"),
-        Outcome::Usage(_) => return Err(Error::new(Kind::Bug, "another answer than was asked for").into()),
+        Outcome::Usage(..) | Outcome::Checked(_) => return Err(Error::new(Kind::Bug, "another answer than was asked for").into()),
     };
     Ok(report::print(&text)?)
 }

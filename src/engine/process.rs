@@ -120,7 +120,7 @@ pub fn serve(socket: UnixStream, lifeline: OwnedFd, handoff: OwnedFd, place: &Pl
     let Some(job) = job else { return Err(gone()) };
     let store = Store::open(&job.store).map_err(Error::from).map(|store| store.within(job.bounds));
     let built = store.as_ref().map_err(Clone::clone).and_then(|store| {
-        let built = build::build(&job, store, place, &remote);
+        let built = build::build(&job, store, place, &remote).map_err(|error| error.with_room(store));
         if let Some(told) = store.told() {
             remote.event(Event::Note { text: told.to_string() });
         }

@@ -6,9 +6,14 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::driver::Place;
 use crate::{
+    cache,
     error::{Error, Kind},
-    store::{Limits, Pruned, Pruning, Size, Store, Usage},
+    layer::{self, Owners},
+    oci::DiffId,
+    sandbox::driver::Ids,
+    store::{Checked, Limits, Pruned, Pruning, Size, Store, Usage},
 };
 
 /// What is to be done, to which store.
@@ -31,25 +36,52 @@ pub enum Work {
     Prune(Pruning),
     /// Remove everything.
     Reset,
+    /// Check everything, and remove what is wrong.
+    Fsck,
+}
+
+/// A recorded instruction.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Step {
+    /// How it begins.
+    pub shown: String,
+    /// The layer that it made.
+    pub layer: DiffId,
+    /// When.
+    pub created: String,
 }
 
 /// What came of it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Outcome {
-    /// Of [`Work::Usage`].
-    Usage(Usage),
+    /// Of [`Work::Usage`], with what each recorded instruction made.
+    Usage(Usage, Vec<Step>),
     /// Of [`Work::Prune`].
     Pruned(Pruned),
     /// Of [`Work::Reset`].
     Reset(Size),
+    /// Of [`Work::Fsck`].
+    Checked(Checked),
 }
 
 impl Chore {
     /// Does it, with the rights that this process has.
-    pub fn run(&self) -> Result<Outcome, Error> {
+    pub fn run(&self, place: &Place) -> Result<Outcome, Error> {
         let store = Store::open(&self.store)?.within(self.limits).looking();
         match &self.work {
-            Work::Usage => Ok(Outcome::Usage(store.usage())),
+            Work::Fsck => {
+                let mut checked = store.fsck()?;
+                trees(&store, place, &mut checked)?;
+                Ok(Outcome::Checked(checked))
+            }
+            Work::Usage => {
+                let steps = cache::list(&store)?.into_iter().map(|(shown, outcome)| Step {
+                    shown,
+                    layer: outcome.diff_id,
+                    created: outcome.created,
+                });
+                Ok(Outcome::Usage(store.usage(), steps.collect()))
+            }
             Work::Prune(pruning) => Ok(Outcome::Pruned(store.prune(pruning)?)),
             Work::Reset => store.reset()?.map(Outcome::Reset).map_err(|holders| {
                 let who = if holders == 1 { "a running build uses".to_owned() } else { format!("{holders} running builds use") };
@@ -57,4 +89,21 @@ impl Chore {
             }),
         }
     }
+}
+
+/// Checks the trees whose owners can be seen from here. One whose index is gone cannot be checked, and is made anew when it is needed.
+fn trees(store: &Store, place: &Place, checked: &mut Checked) -> Result<(), Error> {
+    let owners = if place.ids == Some(Ids::Single) { Owners::Marked } else { Owners::Real };
+    for (layer, path) in store.trees_of(&place.domain) {
+        checked.saw();
+        let why = match store.index(&layer)? {
+            None => "there is no index to check it by",
+            Some(index) if !layer::is_whole(&path, &index, owners) => "it is not what its index says",
+            Some(_) => continue,
+        };
+        // A build may have it mounted: it keeps its files until it ends.
+        store.remove_tree(&place.domain, &layer)?;
+        checked.found(format!("the tree of {layer}"), why);
+    }
+    Ok(())
 }

@@ -11,16 +11,23 @@ const FULL: [i32; 2] = [28, 122];
 /// `EROFS`.
 const READ_ONLY: i32 = 30;
 
-/// The help for what lies at the root of an error, if there is one.
-fn remedy(error: &(dyn StdError + 'static)) -> Option<String> {
+/// What the kernel said at the root of an error.
+fn errno(error: &(dyn StdError + 'static)) -> Option<i32> {
     let mut each = Some(error);
     let mut errno = None;
     while let Some(error) = each {
         errno = errno.or_else(|| error.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error));
         each = error.source();
     }
+    errno
+}
+
+/// The help for what lies at the root of an error, if there is one.
+fn remedy(errno: Option<i32>) -> Option<String> {
     let help = match errno? {
-        full if FULL.contains(&full) => "free some space, or put the store elsewhere with `--root`",
+        full if FULL.contains(&full) => {
+            "free some space (`lapstrake prune` removes what can be made again), or put the store elsewhere with `--root`"
+        }
         READ_ONLY => "put the store where you may write: `--root DIR` or LAPSTRAKE_ROOT",
         _ => return None,
     };
@@ -33,7 +40,18 @@ fn is_denied(error: &PathError) -> bool {
 }
 
 fn public(kind: Kind, error: &(dyn StdError + 'static)) -> Error {
-    Error { help: remedy(error), ..Error::of(kind, error) }
+    let errno = errno(error);
+    Error { help: remedy(errno), full: errno.is_some_and(|errno| FULL.contains(&errno)), ..Error::of(kind, error) }
+}
+
+impl Error {
+    /// If the file system was full: removes what nobody needs from the store, so that another try has more room. Without
+    /// anything to remove another try is none.
+    #[must_use]
+    pub fn with_room(self, store: &store::Store) -> Self {
+        let full = self.full && !store.make_room().is_nothing();
+        Self { full, ..self }
+    }
 }
 
 impl From<PathError> for Error {

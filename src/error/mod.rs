@@ -57,12 +57,24 @@ pub struct Error {
     pub spoiled: bool,
     /// A file of the user's may not be read by the user, but by root of a user namespace of the user's.
     pub denied: bool,
+    /// The file system was full, and has some room now: another try may go well.
+    #[serde(default)]
+    pub full: bool,
 }
 
 impl Error {
     /// An error without a place.
     pub fn new(kind: Kind, headline: impl Into<String>) -> Self {
-        Self { kind, headline: headline.into(), causes: Vec::new(), places: Vec::new(), help: None, spoiled: false, denied: false }
+        Self {
+            kind,
+            headline: headline.into(),
+            causes: Vec::new(),
+            places: Vec::new(),
+            help: None,
+            spoiled: false,
+            denied: false,
+            full: false,
+        }
     }
 
     /// Errors in a Dockerfile.

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     io::Write,
+    mem,
     sync::Arc,
 };
 
@@ -146,10 +147,15 @@ impl Work<'_> {
         let repeatable = !self.request.outputs.iter().any(Sink::writes_to_stdout);
         let mut told = BTreeSet::new();
         let mut denied: Option<Error> = None;
+        let mut cleared = false;
         loop {
             match (self.attempt(event, stdout), denied.take()) {
                 (Err(error), _) if error.spoiled && repeatable && told.insert(error.to_string()) => {
                     event(Event::Note { text: format!("{error}: what is damaged is made anew") });
+                }
+                // Once: what is too large stays too large.
+                (Err(error), _) if error.full && repeatable && !mem::replace(&mut cleared, true) => {
+                    event(Event::Note { text: format!("{error}: what was not needed was removed, and the build is tried again") });
                 }
                 // Root of a namespace of the user's reads all that belongs to the user.
                 (Err(error), None) if error.denied && !self.job.namespaces && self.request.driver != Preset::None => {
@@ -196,7 +202,7 @@ impl Work<'_> {
                 let forms = Forms { made: &made, dated: dated.as_ref(), epoch: self.job.plan.epoch };
                 deliver(self.request, self.session, &self.sources, forms, event, stdout).map(|places| (places, forms.chief().clone()))
             });
-            let (more, image) = delivered.inspect_err(|error| {
+            let (more, image) = delivered.map_err(|error| error.with_room(store)).inspect_err(|error| {
                 if error.spoiled {
                     remove_damaged(store, &made);
                 }

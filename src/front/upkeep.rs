@@ -11,7 +11,10 @@ use std::{
 use rustix::pipe::PipeFlags;
 
 use crate::{
-    engine::upkeep::{Chore, Outcome},
+    engine::{
+        driver::Place,
+        upkeep::{Chore, Outcome},
+    },
     error::{Error, Kind},
     sandbox::{
         driver::Preset,
@@ -34,7 +37,7 @@ pub fn upkeep(chore: &Chore, preset: Preset) -> Result<Outcome, Error> {
     let (answers, theirs) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(|errno| broken(errno.into()))?;
     let args = [OsString::from(UPKEEP), OsString::from(question)];
     let Some(process) = preset.ids().into_iter().find_map(|ids| preset.spawn(ids, &args, &[theirs.as_fd()]).ok()) else {
-        return chore.run();
+        return chore.run(&Place::plain());
     };
     drop(theirs);
     answer(process, File::from(answers)).map_err(broken)?
@@ -52,8 +55,8 @@ pub fn upkeep_main(question: &OsStr) -> ExitCode {
     let chore = question.to_str().and_then(|text| serde_json::from_str::<Chore>(text).ok());
     // The front has heard of an error.
     let (Some(chore), Ok(entered)) = (chore, enter::become_engine()) else { return ExitCode::FAILURE };
-    let Some(answers) = entered.fds.into_iter().next() else { return ExitCode::FAILURE };
-    let text = serde_json::to_vec(&chore.run()).unwrap_or_default();
+    let Some(answers) = entered.fds.first().and_then(|fd| fd.try_clone().ok()) else { return ExitCode::FAILURE };
+    let text = serde_json::to_vec(&chore.run(&Place::of(&entered))).unwrap_or_default();
     // A front that is gone does not hear it.
     if File::from(answers).write_all(&text).is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

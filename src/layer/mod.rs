@@ -32,6 +32,7 @@ mod tests;
 mod unpack;
 mod upper;
 mod verified;
+mod whole;
 mod write;
 
 pub use archive::decompress;
@@ -43,6 +44,7 @@ pub use recompress::recompress;
 pub use redate::{Dating, redate};
 pub use spool::{Reader, Writer};
 pub use unpack::unpack;
+pub use whole::is_whole;
 
 use std::{cell::Cell, collections::BTreeMap, io, os::fd::OwnedFd, path::PathBuf, sync::Arc};
 

@@ -27,7 +27,7 @@ impl Store {
     /// Begins a blob; nothing is there before [`BlobWriter::commit`].
     pub fn blob_writer(&self) -> Result<BlobWriter, Error> {
         let file = BufWriter::with_capacity(128 * 1024, TempFile::create(&self.tmp())?);
-        Ok(BlobWriter { file, hasher: Sha256::new(), size: 0, store: self.clone() })
+        Ok(BlobWriter { file, hasher: Sha256::new(), size: 0, store: self.clone(), cleared: false })
     }
 
     /// Puts bytes in memory: configs and manifests.
@@ -87,7 +87,7 @@ impl Store {
     }
 
     /// Reads a blob whole. `None`: missing or damaged (then it is deleted).
-    fn verified_size(&self, digest: &Digest) -> Result<Option<u64>, Error> {
+    pub(super) fn verified_size(&self, digest: &Digest) -> Result<Option<u64>, Error> {
         let path = self.blob_path(digest);
         let Some(file) = open_regular(&path)? else { return Ok(None) };
         let mut hasher = Sha256::new();
@@ -101,7 +101,11 @@ impl Store {
                     size += count as u64;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(PathError::new("read", path)(error).into()),
+                // What the disk does not give back is not there.
+                Err(_) => {
+                    discard(&file, &path);
+                    return Ok(None);
+                }
             }
         }
         if Digest::from_bytes(hasher.finalize().into()) == *digest {
@@ -127,9 +131,22 @@ pub struct BlobWriter {
     hasher: Sha256,
     size: u64,
     store: Store,
+    /// Was room made for it already?
+    cleared: bool,
 }
 
 impl BlobWriter {
+    /// Does it, and once more if the file system was full and has some room now.
+    fn with_room<T>(&mut self, mut work: impl FnMut(&mut BufWriter<TempFile>) -> io::Result<T>) -> io::Result<T> {
+        match work(&mut self.file) {
+            Err(error) if is_full(&error) && !self.cleared && !self.store.make_room().is_nothing() => {
+                self.cleared = true;
+                work(&mut self.file)
+            }
+            result => result,
+        }
+    }
+
     /// Finishes it; with `expected`, only if digest and size are those.
     pub fn commit(self, expected: Option<(&Digest, u64)>) -> Result<(Digest, u64), Error> {
         self.finish(expected, true)
@@ -141,7 +158,8 @@ impl BlobWriter {
         self.finish(None, false)
     }
 
-    fn finish(self, expected: Option<(&Digest, u64)>, durable: bool) -> Result<(Digest, u64), Error> {
+    fn finish(mut self, expected: Option<(&Digest, u64)>, durable: bool) -> Result<(Digest, u64), Error> {
+        self.with_room(Write::flush).map_err(PathError::new("write", self.store.blobs()))?;
         let digest = Digest::from_bytes(self.hasher.finalize().into());
         if let Some((wanted, size)) = expected {
             if self.size != size {
@@ -165,9 +183,13 @@ impl BlobWriter {
     }
 }
 
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
 impl Write for BlobWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let count = self.file.write(bytes)?;
+        let count = self.with_room(|file| file.write(bytes))?;
         self.hasher.update(bytes.get(..count).unwrap_or_default());
         self.size += count as u64;
         Ok(count)
@@ -395,7 +417,7 @@ mod tests {
         std::os::unix::fs::symlink("/etc/passwd", store.blob_path(&digest)).unwrap();
         assert_eq!(store.blob(&digest, 100).unwrap(), None);
         assert!(!store.has_blob(&digest, 1));
-        fs::remove_file(store.blob_path(&digest)).unwrap();
+        assert!(!store.blob_path(&digest).is_symlink(), "it is removed");
         fs::create_dir(store.blob_path(&digest)).unwrap();
         assert_eq!(read(&store, digest, 1).unwrap(), None);
     }

@@ -25,6 +25,7 @@
 mod blob;
 mod census;
 mod evict;
+mod fsck;
 mod layers;
 mod ledger;
 mod limits;
@@ -46,6 +47,7 @@ mod usage;
 
 pub use blob::{BlobReader, BlobWriter, Copied};
 pub use census::Kind;
+pub use fsck::{Checked, Wrong};
 pub use limits::{Amount, Bounds, Limits};
 pub use lock::Lock;
 pub use prune::{Pruned, Pruning};
@@ -127,7 +129,7 @@ impl Store {
         }
         if !known {
             let mut temp = temp::TempFile::create(&store.tmp())?;
-            writeln!(temp, "{FORMAT}").map_err(PathError::new("write", temp.path()))?;
+            writeln!(temp, "{}", sealed_format(FORMAT)).map_err(PathError::new("write", temp.path()))?;
             temp.persist(&root.join("format"), true)?;
         }
         temp::sweep(&store.tmp());
@@ -166,16 +168,18 @@ impl Store {
         let path = self.root.join("format");
         let mut text = String::new();
         if let Some(file) = sealed::open_regular(&path)? {
-            let _size = file.take(64).read_to_string(&mut text).map_err(PathError::new("read", &path))?;
+            // What is no text is no version.
+            let _size = file.take(64).read_to_string(&mut text).ok();
         }
-        let found = text.trim();
-        if found == FORMAT.to_string() {
-            return Ok(true);
+        let (found, sum) = text.trim().split_once(' ').unwrap_or((text.trim(), ""));
+        // The first stores had the number alone.
+        let version: Option<u32> = found.parse().ok().filter(|version| sum.is_empty() || text.trim() == sealed_format(*version));
+        match version {
+            Some(FORMAT) => return Ok(true),
+            Some(other) => return Err(self.unknown(other.to_string())),
+            None => {}
         }
-        if !found.is_empty() {
-            return Err(self.unknown(found.escape_debug().to_string()));
-        }
-        // Not there, or empty after a power cut. It is ours if all that is in it could be.
+        // Not there, empty after a power cut, or damaged. It is ours if all that is in it could be.
         let tops: Vec<&str> =
             DIRS.iter().filter_map(|dir| dir.split('/').next()).chain(["format", "ledger", "salt", "stat", "mounts"]).collect();
         for entry in fs::read_dir(&self.root).map_err(PathError::new("read", &self.root))? {
@@ -190,6 +194,12 @@ impl Store {
     fn unknown(&self, found: String) -> Error {
         Error::Format { root: self.root.clone(), found, known: FORMAT }
     }
+}
+
+/// A version with its own check, so that a damaged one is not taken for another.
+fn sealed_format(version: u32) -> String {
+    let sum = blake3::hash(format!("lapstrake store {version}").as_bytes());
+    format!("{version} {}", sum.to_hex().get(..16).unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -218,7 +228,25 @@ mod tests {
         let (_dir, store) = store();
         fs::write(store.root().join("format"), "").unwrap();
         drop(Store::open(store.root()).unwrap());
-        assert_eq!(fs::read_to_string(store.root().join("format")).unwrap(), "1\n");
+        assert_eq!(fs::read_to_string(store.root().join("format")).unwrap(), sealed_format(1) + "\n");
+    }
+
+    #[test]
+    fn a_damaged_format_file_is_written_again_and_the_first_form_is_known() {
+        let (_dir, store) = store();
+        let path = store.root().join("format");
+        let good = fs::read(&path).unwrap();
+        for at in 0..good.len() - 1 {
+            let mut bad = good.clone();
+            bad[at] ^= 2;
+            fs::write(&path, bad).unwrap();
+            drop(Store::open(store.root()).unwrap());
+            assert_eq!(fs::read(&path).unwrap(), good, "{at}");
+        }
+        fs::write(&path, "1\n").unwrap();
+        drop(Store::open(store.root()).unwrap());
+        fs::write(&path, sealed_format(2)).unwrap();
+        assert!(Store::open(store.root()).is_err());
     }
 
     #[test]

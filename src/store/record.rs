@@ -2,7 +2,7 @@
 
 use std::{io, path::PathBuf};
 
-use super::{Error, Store, reserve::touch, sealed::Sealed, temp::random};
+use super::{Error, Store, census::entries, reserve::touch, sealed::Sealed, temp::random};
 use crate::sys::PathError;
 
 /// The digests by path of a large COPY are the largest: some hundred bytes for each file.
@@ -38,6 +38,19 @@ impl Store {
             // Of several processes that make one at once the first wins, and all read that one.
             let _ours = SALT.write_new(&self.tmp(), &path, "salt", &random::<32>()?)?;
         }
+    }
+
+    /// Is there a salt that checks? One that does not is gone.
+    pub(super) fn salt_is_sound(&self) -> Result<bool, Error> {
+        Ok(SALT.read(&self.root.join("salt"), "salt")?.is_some())
+    }
+
+    /// The keys of all records, without their details.
+    pub fn record_keys(&self) -> Vec<String> {
+        let names = entries(&self.root.join("cache")).into_iter().filter_map(|(path, _)| Some(path.file_name()?.to_str()?.to_owned()));
+        let mut keys: Vec<String> = names.filter(|name| !name.contains('-')).collect();
+        keys.sort();
+        keys
     }
 
     fn record_path(&self, key: &str) -> Result<PathBuf, Error> {

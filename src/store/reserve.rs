@@ -36,6 +36,9 @@ const STALE: u64 = 24 * 3600;
 /// The file system is asked for its free space for commits from this size on.
 const LARGE: u64 = 64 << 10;
 
+/// A full disk gets so much room at once, if that is to be had.
+const ROOM: u64 = 2_000_000_000;
+
 /// After an eviction that could not remove enough, another is tried when there is so much more, or a twentieth of the limit.
 const AGAIN: u64 = 32 << 20;
 
@@ -133,9 +136,10 @@ impl Store {
         drop(graves);
     }
 
-    /// Removes what nobody needs now, because the file system is full: the least recently used first, until so many bytes
-    /// are gained. What was gained.
-    pub fn make_room(&self, bytes: u64) -> Size {
+    /// Removes what nobody needs now, because the file system is full: the least recently used first, until half of what the
+    /// file system has, or 2 GB, is gained. What was gained.
+    pub fn make_room(&self) -> Size {
+        let bytes = self.disk().map_or(ROOM, |disk| ROOM.min(disk.bytes / 2));
         let evicted = self.alone(|state| {
             let census = Census::take(self);
             let mut totals = Totals { used: census.total(), ..state.totals(self) };
@@ -347,9 +351,9 @@ mod tests {
         let digests = [old_blob(&first, 1, 1), old_blob(&first, 2, 2)];
         drop(first);
         let store = Store::open(&dir.path().join("store")).unwrap();
-        assert!(store.make_room(1).bytes >= 100_000);
-        assert_eq!(digests.map(|digest| store.blob_path(&digest).exists()), [true, false]);
         assert!(store.has_blob(&digests[0], 100_000));
-        assert_eq!(store.make_room(1 << 30).bytes, 0, "what is held stays");
+        assert!(store.make_room().bytes >= 100_000);
+        assert_eq!(digests.map(|digest| store.blob_path(&digest).exists()), [true, false]);
+        assert_eq!(store.make_room().bytes, 0, "what is held stays");
     }
 }

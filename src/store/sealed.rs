@@ -16,6 +16,7 @@ use std::{
 
 use super::{
     Error,
+    remove::remove_all,
     temp::{TempFile, same},
 };
 use crate::sys::PathError;
@@ -61,8 +62,10 @@ impl Sealed {
         let room = self.limit + 128;
         if size <= room {
             let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(0));
-            (&file).take(room + 1).read_to_end(&mut bytes).map_err(PathError::new("read", path))?;
-            if let Some(payload) = self.payload(name, bytes) {
+            // What a disk does not give back is as bad as what it gives back changed.
+            if (&file).take(room + 1).read_to_end(&mut bytes).is_ok()
+                && let Some(payload) = self.payload(name, bytes)
+            {
                 return Ok(Some(payload));
             }
         }
@@ -89,15 +92,23 @@ impl Sealed {
 /// What opening a link is refused with.
 const LINK: i32 = rustix::io::Errno::LOOP.raw_os_error();
 
-/// Opens a regular file without following a link at its place. `None`: there is nothing, or something else.
+/// Opens a regular file without following a link at its place. `None`: there is nothing. Something else, or a file that may
+/// not be read, is none of ours: it is removed.
 pub(super) fn open_regular(path: &Path) -> Result<Option<File>, Error> {
     let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
     match File::options().read(true).custom_flags(flags.bits().cast_signed()).open(path) {
         Ok(file) => {
             let regular = file.metadata().map_err(PathError::new("stat", path))?.is_file();
+            if !regular {
+                drop(remove_all(path));
+            }
             Ok(regular.then_some(file))
         }
-        Err(error) if error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(LINK) => Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) if error.raw_os_error() == Some(LINK) || error.kind() == io::ErrorKind::PermissionDenied => {
+            drop(remove_all(path));
+            Ok(None)
+        }
         Err(error) => Err(PathError::new("open", path)(error).into()),
     }
 }

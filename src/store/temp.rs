@@ -49,7 +49,12 @@ impl TempFile {
         if durable {
             self.file.sync_all().map_err(PathError::new("sync", &self.path))?;
         }
-        fs::rename(&self.path, to).map_err(PathError::new("rename", to))?;
+        let renamed = fs::rename(&self.path, to).or_else(|error| match error.kind() {
+            // A directory in the place of a file is nobody's.
+            io::ErrorKind::IsADirectory => remove_all(to).map_err(|error| error.source).and_then(|()| fs::rename(&self.path, to)),
+            _ => Err(error),
+        });
+        renamed.map_err(PathError::new("rename", to))?;
         self.kept = true;
         if durable { sync_dir(to.parent().unwrap_or(to)) } else { Ok(()) }
     }

@@ -109,6 +109,54 @@ fn after_a_kill_at_any_moment_the_next_build_succeeds_and_nothing_is_left() {
     }
 }
 
+/// One of several builds that share a store, with steps of its own in each round.
+fn mixed(store: &std::path::Path, round: u64, which: u64) -> Project {
+    let own = match which {
+        0 => "FROM busybox\nRUN echo shared > /shared\nCOPY VERSION /v\nRUN cat /v /shared > /all\n",
+        1 => {
+            "FROM busybox AS a\nRUN echo shared > /shared\nFROM busybox\nCOPY --from=a /shared /s\nCOPY VERSION /v\nRUN --mount=type=cache,target=/c cp /v /c/v\n"
+        }
+        _ => {
+            "FROM busybox AS a\nCOPY VERSION /v\nRUN dd if=/dev/urandom of=/n bs=64k count=8 2>/dev/null\nFROM busybox AS b\nCOPY VERSION /w\nRUN sleep 0.05; cat /w\nFROM a\nCOPY --from=b /w /w\n"
+        }
+    };
+    let project = Project::on_store(store);
+    project.dockerfile(own);
+    let _version = project.file("VERSION", format!("{round} {which}"));
+    project
+}
+
+#[test]
+fn after_kills_of_builds_that_share_a_store_and_of_a_prune_all_is_as_it_was_committed() {
+    let first = project();
+    let cold = first.image(&[]);
+    let rounds: u64 = std::env::var("LAPSTRAKE_TEST_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(15) / 3;
+    for round in 0..rounds {
+        let projects: Vec<Project> = (0..3).map(|which| mixed(first.store(), round, which)).collect();
+        let start = |mut command: Command| command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let mut running: Vec<Child> = projects.iter().map(|project| start(project.command(["build", "-t", "mixed", "ctx"]))).collect();
+        running.push(start(first.command(["prune", "--reserved-space=0", "--max-used-space=20MB", "--min-free-space=0"])));
+        for each in &mut running {
+            std::thread::sleep(Duration::from_millis(random(400)));
+            if each.try_wait().unwrap().is_none() {
+                kill_and_wait(each);
+            }
+        }
+        wait_until(10, "the processes and mounts of killed builds to be gone", || left(&first).is_empty().then_some(()));
+        let before = committed(&first);
+        for project in &projects {
+            let _good = project.build(&[]).good();
+        }
+        let after = committed(&first);
+        assert!(before.iter().all(|record| after.contains(record)), "a step that was committed was made again");
+        let _sound = first.run(["fsck"]).good();
+        assert_eq!(fs::read_dir(first.store().join("tmp")).unwrap().count(), 0, "temporary files are left");
+        assert_eq!(fs::read_dir(first.store().join("locks")).unwrap().count(), 0, "locks are left");
+    }
+    println!("{} kills", rounds * 4);
+    assert_eq!(first.image(&[]).diff_ids()[..2], cold.diff_ids()[..2]);
+}
+
 /// The names and bytes of all step records (their pointers by instruction change with every build).
 fn committed(project: &Project) -> Vec<(String, Vec<u8>)> {
     let mut all: Vec<_> = fs::read_dir(project.store().join("cache"))

@@ -24,6 +24,7 @@ mod consumers;
 mod contexts;
 mod copying;
 mod differences;
+mod durability;
 mod editing;
 mod endurance;
 mod environments;

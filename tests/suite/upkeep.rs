@@ -178,3 +178,87 @@ fn what_a_running_build_uses_is_never_pruned() {
         assert!(failed.is_empty(), "{}", failed.join("\n---\n"));
     });
 }
+
+/// Bytes and files of a store, without and with what is temporary.
+fn weigh(store: &Path) -> [(u64, u64); 2] {
+    let mut all = [(0, 0); 2];
+    let mut dirs = vec![(store.to_owned(), false)];
+    while let Some((dir, temporary)) = dirs.pop() {
+        for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+            let Ok(found) = entry.metadata() else { continue };
+            let temporary = temporary || entry.file_name() == "tmp";
+            let size = match found.file_type() {
+                kind if kind.is_dir() => 4096,
+                kind if kind.is_file() => found.len().next_multiple_of(4096),
+                _ => 0,
+            };
+            for (at, (bytes, files)) in all.iter_mut().enumerate() {
+                if at == 1 || !temporary {
+                    (*bytes, *files) = (*bytes + size, *files + 1);
+                }
+            }
+            if found.is_dir() {
+                dirs.push((entry.path(), temporary));
+            }
+        }
+    }
+    all
+}
+
+#[test]
+fn limits_hold_during_many_builds_a_few_at_once() {
+    use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+    let builds: u64 = std::env::var("LAPSTRAKE_TEST_BUILDS").ok().and_then(|text| text.parse().ok()).unwrap_or(12);
+    let (most_bytes, most_files) = (30_000_000, 4_000);
+    let store = Project::with_busybox();
+    let config = store.path("home/config.toml");
+    let text = format!("[store]\nmax-used-space = {most_bytes}\nmax-used-inodes = {most_files}\nreserved-space = 0\nmin-free-space = 0\n");
+    fs::write(&config, text).unwrap();
+    let (next, stop) = (AtomicU64::new(0), AtomicBool::new(false));
+    let mut largest = [(0, 0); 2];
+    let mut samples = 0;
+    std::thread::scope(|scope| {
+        let builder = || {
+            loop {
+                let number = next.fetch_add(1, Relaxed);
+                if number >= builds {
+                    break;
+                }
+                let project = Project::on_store(store.store());
+                let _app = project.file("app", format!("{number}"));
+                let many = "RUN mkdir /many && for i in $(seq 300); do echo $i > /many/$i; done\n";
+                project.dockerfile(&format!("{DOCKERFILE}{many}"));
+                let ran = project.run(["build", "--config", config.to_str().unwrap(), "--progress", "plain", "ctx"]);
+                let _good = ran.good();
+            }
+        };
+        let builders: Vec<_> = (0..3).map(|_| scope.spawn(builder)).collect();
+        let (stop, store) = (&stop, &store);
+        let sampler = scope.spawn(move || {
+            let (mut largest, mut samples) = ([(0, 0); 2], 0);
+            while !stop.load(Relaxed) {
+                // A walk while others remove and commit would count things twice: those who do so have this lock.
+                let lock = fs::File::open(store.store()).unwrap();
+                lock.lock_shared().unwrap();
+                let weighed = weigh(store.store());
+                drop(lock);
+                for (most, now) in largest.iter_mut().zip(weighed) {
+                    *most = (most.0.max(now.0), most.1.max(now.1));
+                }
+                samples += 1;
+                std::thread::sleep(std::time::Duration::from_millis(20));
+            }
+            (largest, samples)
+        });
+        let done: Vec<_> = builders.into_iter().map(std::thread::ScopedJoinHandle::join).collect();
+        stop.store(true, Relaxed);
+        (largest, samples) = sampler.join().unwrap();
+        assert!(done.iter().all(Result::is_ok), "a build failed");
+    });
+    let [committed, all] = largest;
+    println!(
+        "{builds} builds, {samples} samples; limits {most_bytes} bytes, {most_files} files; largest: committed {committed:?}, with temporary {all:?}"
+    );
+    // The three that run hold 6 MB each of their own, and a base of 2.
+    assert!(committed.0 <= most_bytes + 1_000_000 && committed.1 <= most_files + 200, "{committed:?}");
+}

@@ -1,0 +1,284 @@
+//! A store that is damaged, killed or full: the next build succeeds, what was committed is what it was, and nothing wrong is used.
+//!
+//! `LAPSTRAKE_TEST_DAMAGE=all` damages every file in every way, else some of each kind are; `LAPSTRAKE_TEST_FULL` is the number of
+//! builds on a full disk, for each file system.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    os::unix::fs::{PermissionsExt as _, symlink},
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use crate::harness::{Image, Project, am_root, busybox_layout, differences, need, need_root, output_of};
+
+/// Without a network a base that is damaged comes back only if the build brings it.
+const DOCKERFILE: &str = "FROM base\nCOPY app /app\nRUN mkdir /made && echo one > /made/one && ln -s one /made/link\nRUN --mount=type=cache,target=/c echo two > /made/two && echo x >> /c/x\nCOPY --chmod=0640 late /late\nRUN cat /late /made/one > /all\n";
+
+fn project() -> Project {
+    let project = Project::new();
+    let _base = busybox_layout(&project.path("layout"));
+    fill(&project);
+    project
+}
+
+fn fill(project: &Project) {
+    project.dockerfile(DOCKERFILE);
+    for at in 0..5 {
+        let _app = project.file(&format!("app/{at}"), vec![at; 3000]);
+    }
+    let _late = project.file("late", "late");
+}
+
+/// Builds with the base that the project brings; the result is read with other eyes.
+fn build(project: &Project) -> Image {
+    let context = format!("base=oci-layout://{}:busybox", project.path("layout").display());
+    project.image(&["--build-context", &context, "-t", "app"])
+}
+
+/// The store's files by kind, sorted.
+fn files(store: &Path) -> BTreeMap<String, Vec<PathBuf>> {
+    let mut all: BTreeMap<String, Vec<PathBuf>> = BTreeMap::new();
+    for kind in ["blobs/sha256", "index", "layers", "refs", "cache", "stat"] {
+        let mut dirs = vec![store.join(kind)];
+        while let Some(dir) = dirs.pop() {
+            for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+                let path = entry.path();
+                if path.is_dir() {
+                    dirs.push(path);
+                } else {
+                    let stat = kind == "cache" && entry.file_name().to_string_lossy().starts_with("57a7-");
+                    all.entry(if stat { "stat" } else { kind }.to_owned()).or_default().push(path);
+                }
+            }
+        }
+    }
+    for kind in ["ledger", "format", "salt"] {
+        all.entry(kind.to_owned()).or_default().push(store.join(kind));
+    }
+    all.values_mut().for_each(|paths| paths.sort());
+    all
+}
+
+const DAMAGES: [&str; 6] = ["truncated", "flipped", "emptied", "deleted", "made unreadable", "replaced by a directory"];
+
+fn damage(path: &Path, how: &str) {
+    let bytes = fs::read(path).unwrap();
+    match how {
+        "truncated" => fs::write(path, &bytes[..bytes.len() / 2]).unwrap(),
+        "flipped" => {
+            let mut bytes = bytes;
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 0x10;
+            fs::write(path, bytes).unwrap();
+        }
+        "emptied" => fs::write(path, "").unwrap(),
+        "deleted" => fs::remove_file(path).unwrap(),
+        // Root reads it all the same.
+        "made unreadable" => fs::set_permissions(path, fs::Permissions::from_mode(0)).unwrap(),
+        "replaced by a directory" => {
+            fs::remove_file(path).unwrap();
+            fs::create_dir(path).unwrap();
+        }
+        _ => panic!("{how}"),
+    }
+}
+
+fn everything() -> bool {
+    std::env::var_os("LAPSTRAKE_TEST_DAMAGE").is_some_and(|all| all == "all")
+}
+
+#[test]
+fn whatever_file_of_a_store_is_damaged_the_next_build_succeeds_with_the_same_files() {
+    let project = project();
+    let reference = build(&project);
+    let mut rounds = 0;
+    let kinds: Vec<String> = files(project.store()).into_keys().collect();
+    for kind in kinds {
+        for (number, how) in DAMAGES.iter().enumerate() {
+            let all = files(project.store()).remove(&kind).unwrap_or_default();
+            // One of each kind, another one for each way.
+            let chosen: Vec<&PathBuf> = if everything() { all.iter().collect() } else { all.iter().cycle().skip(number).take(1).collect() };
+            for path in chosen.into_iter().filter(|path| path.is_file()) {
+                damage(path, how);
+                let image = build(&project);
+                let wrong = differences(&reference.tree(), &image.tree());
+                assert!(wrong.is_empty(), "{kind} {} {how}: {wrong:?}", path.display());
+                rounds += 1;
+            }
+        }
+    }
+    println!("{rounds} damaged files");
+    // What was damaged and not needed may be there still; a check finds it, and a second one nothing.
+    let _first = project.run(["fsck"]);
+    let _second = project.run(["fsck"]).good();
+}
+
+#[test]
+fn a_check_finds_each_damage_and_removes_it() {
+    let project = project();
+    let _built = build(&project);
+    let _fine = project.run(["fsck"]).good();
+    for kind in ["blobs/sha256", "index", "layers", "cache", "refs", "salt"] {
+        let path = files(project.store()).remove(kind).unwrap().remove(0);
+        damage(&path, "flipped");
+        let ran = project.run(["fsck"]).ends_with(4);
+        let name = path.strip_prefix(project.store()).unwrap().display().to_string();
+        assert!(ran.out().contains(&format!("removed {name}")), "{kind}: {}", ran.all());
+        let _mended = project.run(["fsck"]).good();
+        let _again = build(&project);
+    }
+}
+
+/// Some tree of the store that has a regular file, and that file.
+fn file_in_a_tree(project: &Project) -> Vec<(PathBuf, PathBuf)> {
+    let mut found = Vec::new();
+    for domain in fs::read_dir(project.store().join("trees")).unwrap().flatten() {
+        for tree in fs::read_dir(domain.path()).unwrap().flatten().filter(|entry| entry.metadata().unwrap().is_dir()) {
+            let listed = output_of(Command::new("find").arg(tree.path()).args(["-type", "f"])).good().out();
+            found.extend(listed.lines().next().map(|file| (tree.path(), PathBuf::from(file))));
+        }
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn a_tree_that_is_not_what_its_index_says_is_made_again_before_a_step_sees_it() {
+    let project = project();
+    let reference = build(&project);
+    let trees = file_in_a_tree(&project).len();
+    assert!(trees >= 3, "{trees}");
+    for at in 0..trees {
+        for how in ["removed", "rewritten", "rewritten to the same size", "added to", "unsynced"] {
+            let all = file_in_a_tree(&project);
+            let Some((tree, file)) = all.get(at.min(all.len() - 1)) else { continue };
+            match how {
+                "removed" => fs::remove_file(file).unwrap(),
+                "rewritten" => fs::write(file, "not what it was").unwrap(),
+                "rewritten to the same size" => fs::write(file, vec![b'!'; fs::metadata(file).unwrap().len() as usize]).unwrap(),
+                "added to" => fs::write(file.with_file_name("more"), "more").unwrap(),
+                _ => symlink("another-boot", tree.with_extension("unsynced")).unwrap(),
+            }
+            // The last step sees all of the trees, and has something new to do.
+            project.dockerfile(&format!("{DOCKERFILE}RUN : {how} {at}; cp /all /seen; find / -xdev -type f -name more\n"));
+            let image = build(&project);
+            let mut tree = image.tree();
+            assert_eq!(tree.remove("seen").map(|node| node.kind), tree.get("all").map(|node| node.kind.clone()));
+            let wrong = differences(&reference.tree(), &tree);
+            assert!(wrong.is_empty(), "{how}: {wrong:?}");
+        }
+    }
+}
+
+#[test]
+fn a_check_finds_rot_in_a_tree_that_no_lstat_shows() {
+    let project = project();
+    let _built = build(&project);
+    let (_, file) = file_in_a_tree(&project).remove(0);
+    let modified = fs::metadata(&file).unwrap().modified().unwrap();
+    let mut bytes = fs::read(&file).unwrap();
+    bytes[0] ^= 1;
+    fs::write(&file, bytes).unwrap();
+    fs::File::options().write(true).open(&file).unwrap().set_modified(modified).unwrap();
+    let ran = project.run(["fsck"]).ends_with(4);
+    assert!(ran.out().contains("removed the tree of sha256:"), "{}", ran.all());
+    let _mended = project.run(["fsck"]).good();
+}
+
+/// A file system of its own, as long as the value lives.
+struct Small {
+    at: PathBuf,
+}
+
+impl Small {
+    fn tmpfs(project: &Project, size: &str) -> Self {
+        let at = project.path("small-tmpfs");
+        fs::create_dir(&at).unwrap();
+        let _mounted = output_of(Command::new("mount").args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"]).arg(&at)).good();
+        Self { at }
+    }
+
+    /// `None`: loop devices cannot be had here.
+    fn ext4(project: &Project, size: u64) -> Option<Self> {
+        let mkfs = need("mkfs.ext4")?;
+        let (at, image) = (project.path("small-ext4"), project.path("ext4.img"));
+        fs::create_dir(&at).unwrap();
+        fs::File::create(&image).unwrap().set_len(size).unwrap();
+        let _made = output_of(Command::new(mkfs).args(["-q", "-m", "0"]).arg(&image)).good();
+        let mounted = output_of(Command::new("mount").args(["-o", "loop"]).arg(&image).arg(&at));
+        if mounted.code != Some(0) {
+            crate::harness::skipped(&format!("no loop device: {}", mounted.stderr.trim()));
+            return None;
+        }
+        Some(Self { at })
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        let _gone = output_of(Command::new("umount").arg("-l").arg(&self.at));
+    }
+}
+
+/// The names and bytes of step records.
+fn records(store: &Path) -> BTreeMap<String, Vec<u8>> {
+    let entries = fs::read_dir(store.join("cache")).into_iter().flatten().flatten();
+    let all = entries.map(|entry| (entry.file_name().into_string().unwrap(), fs::read(entry.path()).unwrap_or_default()));
+    all.filter(|(name, _)| !name.contains('-')).collect()
+}
+
+/// Builds while a ballast leaves a random part of the space, then without it.
+fn fill_up(small: &Small, kind: &str) {
+    let rounds: u64 = std::env::var("LAPSTRAKE_TEST_FULL").ok().and_then(|text| text.parse().ok()).unwrap_or(6);
+    let (mut full, mut good) = (0, 0);
+    for round in 0..rounds {
+        let project = Project::on_store(&small.at.join("store"));
+        let _base = busybox_layout(&project.path("layout"));
+        fill(&project);
+        let noise: Vec<u8> = (0..1_500_000_u64).map(|at| (at.wrapping_mul(2_654_435_761 + round) >> 11) as u8).collect();
+        let _noise = project.file("app/noise", &noise);
+        let context = format!("base=oci-layout://{}:busybox", project.path("layout").display());
+        let args = ["--build-context", &context, "-o", "type=oci,dest=image.tar"];
+        let free = rustix::fs::statvfs(&small.at).map(|found| found.f_bavail * found.f_frsize).unwrap();
+        let ballast = small.at.join("ballast");
+        // From nothing left to nearly all.
+        let size = free - (free * round / rounds.max(1)).min(free);
+        drop(fs::write(&ballast, vec![7; usize::try_from(size).unwrap()]));
+        let ran = project.build(&args);
+        match ran.code {
+            Some(0) => good += 1,
+            Some(4) => {
+                full += 1;
+                assert!(ran.stderr.to_lowercase().contains("no space"), "{}", ran.stderr);
+            }
+            // The step's own program met the end of the disk.
+            Some(3) => full += usize::from(ran.stderr.to_lowercase().contains("space")),
+            _ => panic!("{:?}: {}", ran.code, ran.stderr),
+        }
+        drop(fs::remove_file(&ballast));
+        let before = records(project.store());
+        let _next = project.build(&args).good();
+        let after = records(project.store());
+        for (name, record) in before {
+            assert!(after.get(&name).is_none_or(|now| *now == record), "{name} changed");
+        }
+        assert_eq!(fs::read_dir(project.store().join("tmp")).unwrap().count(), 0, "temporary files are left");
+        let _sound = project.run(["fsck"]).good();
+    }
+    println!("{kind}: {rounds} rounds, {full} ended for want of space, {good} found enough");
+    assert!(full > 0);
+}
+
+#[test]
+fn a_disk_that_is_full_at_any_moment_costs_that_build_and_nothing_else() {
+    if !need_root() || !am_root() {
+        return;
+    }
+    let project = Project::new();
+    fill_up(&Small::tmpfs(&project, "24m"), "tmpfs");
+    if let Some(small) = Small::ext4(&project, 32 << 20) {
+        fill_up(&small, "ext4");
+    }
+}
