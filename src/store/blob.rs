@@ -170,11 +170,11 @@ impl BlobWriter {
             }
         }
         let path = self.store.blob_path(&digest);
-        self.store.reserve_file(&path, self.size, Some(Pin::Blob(digest)));
         let file = self.file.into_inner().map_err(|error| PathError::new("write", &path)(error.into_error()))?;
         // An older file of that name is replaced even so: this one is known to be right.
-        file.persist(&path, durable)?;
-        Ok((digest, self.size))
+        let (store, size) = (self.store, self.size);
+        file.persist_with(&path, durable, |rename| store.commit_file(&path, size, Some(Pin::Blob(digest)), rename))?;
+        Ok((digest, size))
     }
 
     /// How many bytes it has so far.

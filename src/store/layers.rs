@@ -11,6 +11,7 @@ use super::{
     Error, Store,
     pin::Pin,
     sealed::{Sealed, file_name},
+    size::Size,
     trees::make_dir,
 };
 use crate::{
@@ -41,9 +42,8 @@ impl Store {
     /// Records a layer's index.
     pub fn put_index(&self, layer: &DiffId, index: &Index) -> Result<(), Error> {
         let (path, bytes) = (self.index_path(layer), index.encode());
-        self.reserve_file(&path, INDEX.length(&bytes), Some(Pin::Layer(*layer)));
         self.learn_size(layer, index);
-        INDEX.write(&self.tmp(), &path, &layer.0.hex(), &bytes)
+        INDEX.put(self, &path, &layer.0.hex(), &bytes, Some(Pin::Layer(*layer)))
     }
 
     /// The blob a layer was compressed as by that compressor (its id: crate, version, level, block size), or pulled as (`pulled`).
@@ -68,9 +68,11 @@ impl Store {
         let name = file_name(compressor);
         let path = dir.join(&name);
         let json = serde_json::to_vec(blob).map_err(|error| Error::encoding(&dir, error))?;
-        self.reserve_file(&path, BLOB.length(&json), Some(Pin::Layer(*layer)));
-        make_dir(&dir)?;
-        BLOB.write(&self.tmp(), &path, &bound(layer, &name), &json)
+        let held = Some(Pin::Layer(*layer));
+        if !dir.is_dir() {
+            self.commit_size(Size::of_file(4096), Size::default(), held.clone(), || make_dir(&dir))?;
+        }
+        BLOB.put(self, &path, &bound(layer, &name), &json, held)
     }
 
     fn remembered(&self, layer: &DiffId, name: &str) -> Option<Descriptor> {

@@ -24,8 +24,7 @@ impl Store {
     /// Writes a record (or what belongs to one); `key` is a file name of hex digits and `-`.
     pub fn put_record(&self, key: &str, bytes: &[u8]) -> Result<(), Error> {
         let path = self.record_path(key)?;
-        self.reserve_file(&path, RECORD.length(bytes), None);
-        RECORD.write(&self.tmp(), &path, key, bytes)
+        RECORD.put(self, &path, key, bytes, None)
     }
 
     /// 32 random bytes that are this store's own, made once.

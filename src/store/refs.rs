@@ -32,8 +32,7 @@ impl Store {
         let path = self.refs_dir().join(&file);
         let named = Named { registry, repository, tag, digest, target: target.clone() };
         let json = serde_json::to_vec(&named).map_err(|error| Error::encoding(&path, error))?;
-        self.reserve_file(&path, REF.length(&json), Some(Pin::Blob(target.digest)));
-        REF.write(&self.tmp(), &path, &file, &json)
+        REF.put(self, &path, &file, &json, Some(Pin::Blob(target.digest)))
     }
 
     /// What a name stands for.

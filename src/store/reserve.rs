@@ -9,7 +9,7 @@ use std::{
     fs::{self, File},
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, UNIX_EPOCH},
 };
 
@@ -24,6 +24,7 @@ use super::{
     limits::{Bounds, Disk, Limits},
     pin::{Pin, Pins},
     size::Size,
+    temp::Scratch,
 };
 use crate::{oci::DiffId, sys};
 
@@ -92,48 +93,64 @@ impl Shared {
     }
 }
 
+/// The store's lock, held by nobody else.
+#[derive(Debug)]
+struct Alone<'a> {
+    state: MutexGuard<'a, State>,
+    lock: Arc<File>,
+}
+
+impl Drop for Alone<'_> {
+    fn drop(&mut self) {
+        drop(self.lock.unlock());
+    }
+}
+
 impl Store {
-    /// Notes that a file is about to get its name: `length` bytes at `path`, in place of what is there.
-    pub(super) fn reserve_file(&self, path: &Path, length: u64, pin: Option<Pin>) {
-        let new = Size::of_file(length);
+    /// Gives a file of `length` bytes its name with `commit`, in place of what is at `path`.
+    pub(super) fn commit_file<T>(&self, path: &Path, length: u64, pin: Option<Pin>, commit: impl FnOnce() -> T) -> T {
         let old = fs::symlink_metadata(path).map_or_else(|_none| Size::default(), |found| Size::of_file(found.len()));
-        self.reserve(new, old, pin);
+        self.commit_size(Size::of_file(length), old, pin, commit)
     }
 
-    /// Counts what is about to be committed in place of `old`, and makes room first if it must. It never fails: at worst the
-    /// store holds more than it should.
-    pub(super) fn reserve(&self, new: Size, old: Size, pin: Option<Pin>) {
-        let graves = self.alone(|state| {
-            if let Some(pin) = pin {
-                state.pin(self, pin);
-            }
-            let mut totals = state.totals(self);
-            let used = (totals.used + new).without(old);
-            let bounds = state.bounds(self);
-            let free = if new.bytes >= LARGE { self.disk().map(|disk| disk.free.saturating_sub(new.bytes)) } else { None };
-            let excess = bounds.excess(used, free);
-            let mut evicted = Evicted::default();
-            if !excess.is_nothing()
-                && (totals.stuck == 0 || used.bytes > totals.stuck.saturating_add(AGAIN.min(bounds.max_used_space / 20)))
-            {
-                // The ledger may say too much, never too little: count before something has to go for it.
-                let census = Census::take(self);
-                totals.used = census.total();
-                let excess = bounds.excess((totals.used + new).without(old), free);
-                evicted = self.evict(census, excess);
-                totals.used = totals.used.without(evicted.removed);
-                let short = !excess.without(evicted.removed).is_nothing();
-                totals.stuck = if short { (totals.used + new).bytes.max(1) } else { 0 };
-                state.told.removed = state.told.removed + evicted.removed;
-            }
-            totals.used = (totals.used + new).without(old);
-            let over = bounds.exceeded_by(totals.used);
-            state.told.over = Size { bytes: state.told.over.bytes.max(over.bytes), inodes: state.told.over.inodes.max(over.inodes) };
-            state.write(self, &totals);
-            evicted.graves
-        });
+    /// Counts what is committed in place of `old`, makes room first if it must, and then has it done under the same lock, so that a
+    /// count never misses what has just been counted. It never refuses: at worst the store holds more than it should.
+    pub(super) fn commit_size<T>(&self, new: Size, old: Size, pin: Option<Pin>, commit: impl FnOnce() -> T) -> T {
+        let mut alone = self.lock_alone();
+        let graves = alone.as_mut().map(|alone| self.make_room_for(&mut alone.state, new, old, pin));
+        let result = commit();
+        drop(alone);
         // Their files are deleted when nobody waits for it.
         drop(graves);
+        result
+    }
+
+    fn make_room_for(&self, state: &mut State, new: Size, old: Size, pin: Option<Pin>) -> Vec<Scratch> {
+        if let Some(pin) = pin {
+            state.pin(self, pin);
+        }
+        let mut totals = state.totals(self);
+        let used = (totals.used + new).without(old);
+        let bounds = state.bounds(self);
+        let free = if new.bytes >= LARGE { self.disk().map(|disk| disk.free.saturating_sub(new.bytes)) } else { None };
+        let excess = bounds.excess(used, free);
+        let mut evicted = Evicted::default();
+        if !excess.is_nothing() && (totals.stuck == 0 || used.bytes > totals.stuck.saturating_add(AGAIN.min(bounds.max_used_space / 20))) {
+            // The ledger may say too much, never too little: count before something has to go for it.
+            let census = Census::take(self);
+            totals.used = census.total();
+            let excess = bounds.excess((totals.used + new).without(old), free);
+            evicted = self.evict(census, excess);
+            totals.used = totals.used.without(evicted.removed);
+            let short = !excess.without(evicted.removed).is_nothing();
+            totals.stuck = if short { (totals.used + new).bytes.max(1) } else { 0 };
+            state.told.removed = state.told.removed + evicted.removed;
+        }
+        totals.used = (totals.used + new).without(old);
+        let over = bounds.exceeded_by(totals.used);
+        state.told.over = Size { bytes: state.told.over.bytes.max(over.bytes), inodes: state.told.over.inodes.max(over.inodes) };
+        state.write(self, &totals);
+        evicted.graves
     }
 
     /// Removes what nobody needs now, because the file system is full: the least recently used first, until half of what the
@@ -182,12 +199,15 @@ impl Store {
 
     /// Does something with the lock that nobody else has meanwhile. `None`: no lock is to be had here.
     pub(super) fn alone<T>(&self, work: impl FnOnce(&mut State) -> T) -> Option<T> {
+        let mut alone = self.lock_alone()?;
+        Some(work(&mut alone.state))
+    }
+
+    fn lock_alone(&self) -> Option<Alone<'_>> {
         let mut state = self.shared.state.lock().unwrap_or_else(PoisonError::into_inner);
         let lock = state.lock_file(&self.root)?;
         lock.lock().ok()?;
-        let result = work(&mut state);
-        drop(lock.unlock());
-        Some(result)
+        Some(Alone { state, lock })
     }
 
     /// The limits on this file system.

@@ -15,7 +15,8 @@ use std::{
 };
 
 use super::{
-    Error,
+    Error, Store,
+    pin::Pin,
     remove::remove_all,
     temp::{TempFile, same},
 };
@@ -33,17 +34,19 @@ pub(super) struct Sealed {
 }
 
 impl Sealed {
-    /// Writes it whole or not at all. `name` is what it is bound to.
-    pub(super) fn write(self, tmp: &Path, path: &Path, name: &str, payload: &[u8]) -> Result<(), Error> {
-        self.temp(tmp, name, payload)?.persist(path, self.durable)
+    /// Writes it whole or not at all, counted as the store's. `name` is what it is bound to.
+    pub(super) fn put(self, store: &Store, path: &Path, name: &str, payload: &[u8], pin: Option<Pin>) -> Result<(), Error> {
+        let length = self.length(payload);
+        let temp = self.temp(&store.tmp(), name, payload)?;
+        temp.persist_with(path, self.durable, |rename| store.commit_file(path, length, pin, rename))
     }
 
     /// How long the file of a payload is.
-    pub(super) fn length(self, payload: &[u8]) -> u64 {
+    fn length(self, payload: &[u8]) -> u64 {
         (payload.len() + "lapstrake  1 \n".len() + self.kind.len() + 64) as u64
     }
 
-    /// As [`Sealed::write`], but what is already there stays.
+    /// As [`Sealed::put`], uncounted, but what is already there stays.
     pub(super) fn write_new(self, tmp: &Path, path: &Path, name: &str, payload: &[u8]) -> Result<bool, Error> {
         self.temp(tmp, name, payload)?.persist_new(path)
     }
@@ -146,7 +149,7 @@ mod tests {
     fn every_truncation_and_every_flipped_bit_is_seen_and_the_file_deleted() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("file");
-        NOTE.write(dir.path(), &path, "n", b"payload").unwrap();
+        NOTE.temp(dir.path(), "n", b"payload").unwrap().persist(&path, false).unwrap();
         let good = fs::read(&path).unwrap();
         assert_eq!(NOTE.read(&path, "n").unwrap().unwrap(), b"payload");
         for at in 0..good.len() {
@@ -167,11 +170,11 @@ mod tests {
     fn a_file_in_the_place_of_another_is_damaged() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("file");
-        NOTE.write(dir.path(), &path, "n", b"payload").unwrap();
+        NOTE.temp(dir.path(), "n", b"payload").unwrap().persist(&path, false).unwrap();
         assert_eq!(NOTE.read(&path, "m").unwrap(), None);
-        NOTE.write(dir.path(), &path, "n", b"payload").unwrap();
+        NOTE.temp(dir.path(), "n", b"payload").unwrap().persist(&path, false).unwrap();
         assert_eq!(Sealed { kind: "other", ..NOTE }.read(&path, "n").unwrap(), None);
-        NOTE.write(dir.path(), &path, "n", &[7; 300]).unwrap();
+        NOTE.temp(dir.path(), "n", &[7; 300]).unwrap().persist(&path, false).unwrap();
         assert_eq!(NOTE.read(&path, "n").unwrap(), None, "larger than its kind may be");
     }
 

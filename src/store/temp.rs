@@ -45,18 +45,34 @@ impl TempFile {
     }
 
     /// Writes and renames: the file at `to` is the old one or the whole new one. With `durable`, after a power cut too.
-    pub(super) fn persist(mut self, to: &Path, durable: bool) -> Result<(), Error> {
+    pub(super) fn persist(self, to: &Path, durable: bool) -> Result<(), Error> {
+        self.persist_with(to, durable, |rename| rename())
+    }
+
+    /// The same, where `commit` does the renaming, when the bytes are written and before the directory is.
+    pub(super) fn persist_with(
+        mut self,
+        to: &Path,
+        durable: bool,
+        commit: impl FnOnce(&mut dyn FnMut() -> Result<(), Error>) -> Result<(), Error>,
+    ) -> Result<(), Error> {
         if durable {
             self.file.sync_all().map_err(PathError::new("sync", &self.path))?;
         }
-        let renamed = fs::rename(&self.path, to).or_else(|error| match error.kind() {
+        commit(&mut || self.rename(to))?;
+        if durable { sync_dir(to.parent().unwrap_or(to)) } else { Ok(()) }
+    }
+
+    fn rename(&mut self, to: &Path) -> Result<(), Error> {
+        let mut renamed = fs::rename(&self.path, to);
+        if renamed.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::IsADirectory) {
             // A directory in the place of a file is nobody's.
-            io::ErrorKind::IsADirectory => remove_all(to).map_err(|error| error.source).and_then(|()| fs::rename(&self.path, to)),
-            _ => Err(error),
-        });
+            remove_all(to)?;
+            renamed = fs::rename(&self.path, to);
+        }
         renamed.map_err(PathError::new("rename", to))?;
         self.kept = true;
-        if durable { sync_dir(to.parent().unwrap_or(to)) } else { Ok(()) }
+        Ok(())
     }
 
     /// As [`TempFile::persist`], but what is already at `to` stays; was it ours that got the name?

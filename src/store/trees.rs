@@ -121,8 +121,6 @@ impl Store {
         }
         let known = self.shared.sizes.lock().unwrap_or_else(PoisonError::into_inner).get(layer).copied();
         let size = known.unwrap_or_else(|| measure(dir));
-        // The tree, its size and its mark.
-        self.reserve(size + Size { bytes: 0, inodes: 2 }, Size::default(), Some(Pin::Layer(*layer)));
         let _lock = self.internal_lock(&path.to_string_lossy())?;
         // A link cannot be overwritten, so a new one is renamed onto what an earlier boot may have left.
         let mark = mark(&path);
@@ -131,7 +129,9 @@ impl Store {
         symlink(&self.boot, &fresh).map_err(PathError::new("create", &fresh))?;
         fs::rename(&fresh, &mark).map_err(PathError::new("rename", &mark))?;
         note(&path, size);
-        match rename_new(dir, &path) {
+        // The tree, its size and its mark.
+        let all = size + Size { bytes: 0, inodes: 2 };
+        match self.commit_size(all, Size::default(), Some(Pin::Layer(*layer)), || rename_new(dir, &path)) {
             Ok(()) => Ok(path),
             Err(error) if matches!(error.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::DirectoryNotEmpty) && is_dir(&path) => {
                 Ok(path)

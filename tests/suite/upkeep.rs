@@ -234,7 +234,7 @@ fn limits_hold_during_many_builds_a_few_at_once() {
         };
         let builders: Vec<_> = (0..3).map(|_| scope.spawn(builder)).collect();
         let (stop, store) = (&stop, &store);
-        let sampler = scope.spawn(move || {
+        let scales = scope.spawn(move || {
             let (mut largest, mut samples) = ([(0, 0); 2], 0);
             while !stop.load(Relaxed) {
                 // A walk while others remove and commit would count things twice: those who do so have this lock.
@@ -252,7 +252,7 @@ fn limits_hold_during_many_builds_a_few_at_once() {
         });
         let done: Vec<_> = builders.into_iter().map(std::thread::ScopedJoinHandle::join).collect();
         stop.store(true, Relaxed);
-        (largest, samples) = sampler.join().unwrap();
+        (largest, samples) = scales.join().unwrap();
         assert!(done.iter().all(Result::is_ok), "a build failed");
     });
     let [committed, all] = largest;
