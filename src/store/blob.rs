@@ -30,8 +30,12 @@ impl Store {
         Ok(BlobWriter { file, hasher: Sha256::new(), size: 0, store: self.clone(), cleared: false })
     }
 
-    /// Puts bytes in memory: configs and manifests.
+    /// Puts bytes in memory: configs and manifests. What is there already is not written, and so not synced, again.
     pub fn put_blob(&self, bytes: &[u8]) -> Result<Digest, Error> {
+        let digest = Digest::of(bytes);
+        if self.has_blob(&digest, bytes.len() as u64) && self.blob(&digest, bytes.len() as u64)?.is_some() {
+            return Ok(digest);
+        }
         let mut writer = self.blob_writer()?;
         writer.write_all(bytes).map_err(PathError::new("write", self.blobs()))?;
         Ok(writer.commit(None)?.0)
