@@ -154,7 +154,9 @@ fn after_kills_of_builds_that_share_a_store_and_of_a_prune_all_is_as_it_was_comm
         assert_eq!(fs::read_dir(first.store().join("locks")).unwrap().count(), 0, "locks are left");
     }
     println!("{} kills", rounds * 4);
-    assert_eq!(first.image(&[]).diff_ids()[..2], cold.diff_ids()[..2]);
+    // Its own steps may have been pruned: what they make is the same but for times.
+    let wrong = crate::harness::differences(&first.image(&[]).tree(), &cold.tree());
+    assert!(wrong.is_empty(), "{wrong:?}");
 }
 
 /// The names and bytes of all step records (their pointers by instruction change with every build).
