@@ -255,6 +255,9 @@ pub(super) struct Build {
     /// Write what was built to a file, as JSON
     #[arg(long, value_name = "PATH")]
     pub(super) metadata_file: Option<PathBuf>,
+    /// Write a page that shows how long the steps took, what they used and what their layers hold
+    #[arg(long, value_name = "FILE.html")]
+    pub(super) timings: Option<PathBuf>,
     /// Build nothing: `check` the rules, `outline` what can be given, `targets` that can be built; METHOD[,format=text|json|github]
     #[arg(long, value_name = "METHOD", default_value = "build")]
     pub(super) call: String,

@@ -11,6 +11,7 @@ use super::{
     progress::{Form, Progress, visible},
     report, request,
     surroundings::Surroundings,
+    timings,
 };
 use crate::{
     diag::Source,
@@ -18,6 +19,7 @@ use crate::{
     error::{Error, Kind},
     front::{self, Built, Cancel, Context, Session},
     image::Image,
+    store::Store,
     sys,
 };
 
@@ -30,14 +32,16 @@ pub(super) fn run(args: &Build, around: &Surroundings, cancel: &Cancel) -> Resul
     let store = around.store()?;
     let session = Session { store: &store, registries: &around.registries, remotes: &around.remotes, cancel };
     let form = form(args);
+    let page = timings::Begun::of(args.timings.as_deref(), call.is_some())?;
     let mut progress = Progress::new(form, io::stderr(), &args.network).explaining(explain(args, form)?);
     legacy(args, &mut progress);
     if !request.secrets.is_empty() || !request.agents.is_empty() {
         // What crashes writes no memory to a file: this program, the engine, a step that has a secret in a variable.
         sys::no_core_dumps().map_err(|error| Error::new(Kind::Environment, "cannot forbid core dumps").because(&error))?;
     }
-    let context = Context::bring(inputs.context, &request, &session, &mut |event| progress.show(&event))?;
-    let text = front::read_dockerfile(&inputs.dockerfile, &context)?;
+    let context = Context::bring(inputs.context, &request, &session, &mut |event| progress.show(&event));
+    let text = context.and_then(|context| Ok((front::read_dockerfile(&inputs.dockerfile, &context)?, context)));
+    let (text, context) = text.inspect_err(|error| timed(page.as_ref(), &store, Err(error), &mut progress).unwrap_or_default())?;
     if let Some(call) = call {
         let source = &text.source;
         return call.run(&request, &context, &text, &session, &mut |event| show(&mut progress, form, source, &event));
@@ -46,16 +50,33 @@ pub(super) fn run(args: &Build, around: &Surroundings, cancel: &Cancel) -> Resul
     let mut event = |event: Event| show(&mut progress, form, source, &event);
     let built = front::build(&request, &context, &text, &session, &mut event, &mut io::stdout());
     match built {
-        Ok(built) => finish(args, form, &built, progress.ledger()).map_err(Failure::from),
+        Ok(built) => {
+            finish(args, form, &built, progress.ledger())?;
+            Ok(timed(page.as_ref(), &store, Ok(&built), &mut progress)?)
+        }
         Err(error) => {
             progress.failed(&error);
             if let Some(path) = &args.metadata_file {
                 // The build's error is the one to tell.
                 let _unwritten = failed_metadata(&error, progress.ledger()).and_then(|bytes| write_whole(path, &bytes));
             }
+            let _unwritten = timed(page.as_ref(), &store, Err(&error), &mut progress);
             Err(Failure::in_text(error, source.clone()))
         }
     }
+}
+
+/// Writes the page of `--timings`, and says where it is.
+fn timed(
+    page: Option<&timings::Begun<'_>>,
+    store: &Store,
+    outcome: Result<&Built, &Error>,
+    progress: &mut Progress<io::Stderr>,
+) -> Result<(), Error> {
+    let Some(page) = page else { return Ok(()) };
+    write_whole(page.path, page.html(store, outcome, progress.ledger())?.as_bytes())?;
+    progress.line(&format!("timings: {}", visible(page.path.as_os_str().as_encoded_bytes())));
+    Ok(())
 }
 
 fn show(progress: &mut Progress<io::Stderr>, form: Form, source: &Source, event: &Event) {

@@ -1,17 +1,28 @@
-//! What became of each step, kept while the events come: for `--metadata-file`, for rawjson, and for what was never begun.
+//! What became of each step, kept while the events come: for `--metadata-file`, for rawjson, for the page of `--timings`, and for what was never begun.
 
 use serde_json::{Map, Value, json};
 
 use crate::{
     cache::Why,
-    engine::{Event, How, StepInfo},
+    engine::{
+        Event, How, StepInfo,
+        timing::{Instant, Span, Spell, Used},
+    },
+    oci::DiffId,
 };
 
 /// All steps of a build, in the order of the plan.
 #[derive(Default)]
 pub(super) struct Ledger {
-    steps: Vec<Entry>,
+    pub(super) steps: Vec<Entry>,
+    /// What belongs to no step, and when it was.
+    pub(super) asides: Vec<(String, Span)>,
+    /// What is being fetched or sent, and since when.
+    transfers: Vec<(String, Instant)>,
 }
+
+/// The most that is kept of what belongs to no step.
+const ASIDES: usize = 10_000;
 
 /// One step.
 pub(super) struct Entry {
@@ -20,9 +31,12 @@ pub(super) struct Entry {
     pub(super) started: Option<String>,
     pub(super) completed: Option<String>,
     pub(super) how: Option<How>,
-    why: Option<Why>,
+    pub(super) why: Option<Why>,
     /// Its key, its layer, and when that was made.
-    layer: Option<(String, String, String)>,
+    pub(super) layer: Option<(String, DiffId, String)>,
+    /// When it was at what.
+    pub(super) spells: Vec<(Spell, Span)>,
+    pub(super) used: Used,
 }
 
 impl Ledger {
@@ -33,18 +47,37 @@ impl Ledger {
             Event::Started { step } => self.change(*step, |entry| entry.started = Some(now())),
             Event::Missed { step, why } => self.change(*step, |entry| entry.why = Some(why.clone())),
             Event::Layer { step, key, layer, created } => {
-                self.change(*step, |entry| entry.layer = Some((key.clone(), layer.to_string(), created.clone())));
+                self.change(*step, |entry| entry.layer = Some((key.clone(), *layer, created.clone())));
             }
             Event::Finished { step, how, .. } => self.change(*step, |entry| {
                 entry.how = Some(*how);
                 entry.completed = Some(now());
             }),
-            Event::Recorded { .. }
-            | Event::Driver { .. }
-            | Event::Output { .. }
-            | Event::Note { .. }
-            | Event::Warning { .. }
-            | Event::Transfer { .. } => {}
+            Event::Spent { step, at, span } => self.change(*step, |entry| entry.spells.push((*at, *span))),
+            Event::Used { step, used } => self.change(*step, |entry| entry.used = entry.used.and(*used)),
+            Event::Aside { what, span } => self.aside(what, *span),
+            Event::Transfer { what, done, total } => self.transfer(what, *done >= *total),
+            Event::Recorded { .. } | Event::Driver { .. } | Event::Output { .. } | Event::Note { .. } | Event::Warning { .. } => {}
+        }
+    }
+
+    fn aside(&mut self, what: &str, span: Span) {
+        if self.asides.len() < ASIDES {
+            self.asides.push((what.to_owned(), span));
+        }
+    }
+
+    fn transfer(&mut self, what: &str, is_over: bool) {
+        let known = self.transfers.iter().position(|(name, _)| name == what);
+        let since = known.and_then(|at| self.transfers.get(at)).map_or_else(Instant::now, |(_, since)| *since);
+        match (known, is_over) {
+            (Some(at), true) => {
+                drop(self.transfers.swap_remove(at));
+                self.aside(what, Span::since(since));
+            }
+            (None, true) => self.aside(what, Span::since(since)),
+            (None, false) if self.transfers.len() < ASIDES => self.transfers.push((what.to_owned(), since)),
+            (Some(_) | None, false) => {}
         }
     }
 
@@ -81,7 +114,16 @@ impl Ledger {
 
 impl Entry {
     fn planned(info: &StepInfo) -> Self {
-        Self { info: info.clone(), started: None, completed: None, how: None, why: None, layer: None }
+        Self {
+            info: info.clone(),
+            started: None,
+            completed: None,
+            how: None,
+            why: None,
+            layer: None,
+            spells: Vec::new(),
+            used: Used::default(),
+        }
     }
 
     /// As BuildKit names it.
@@ -109,13 +151,13 @@ impl Entry {
         }
         if let Some((key, layer, created)) = &self.layer {
             put("key", json!(key));
-            put("layer", json!(layer));
+            put("layer", json!(layer.to_string()));
             put("created", json!(created));
         }
         all
     }
 
-    fn word(&self) -> &'static str {
+    pub(super) fn word(&self) -> &'static str {
         match self.how {
             None if self.started.is_none() => "skipped",
             None => "running",

@@ -23,6 +23,7 @@ mod request;
 mod ssh_spec;
 mod store_limits;
 mod surroundings;
+mod timings;
 mod transfers;
 
 use std::{

@@ -143,6 +143,8 @@ impl<W: Write> Progress<W> {
             Event::Transfer { what, done, total } => self.transfer(what, *done, *total)?,
             // Drawn with the Dockerfile beside it, by who has it.
             Event::Warning { .. } | Event::Recorded { .. } => {}
+            // Of the page.
+            Event::Spent { .. } | Event::Used { .. } | Event::Aside { .. } => {}
         }
         self.to.flush()
     }
@@ -265,6 +267,9 @@ impl<W: Write> Progress<W> {
             | Event::Recorded { .. }
             | Event::Missed { .. }
             | Event::Layer { .. }
+            | Event::Spent { .. }
+            | Event::Used { .. }
+            | Event::Aside { .. }
             | Event::Note { .. }
             | Event::Transfer { .. }
             | Event::Warning { .. } => {}

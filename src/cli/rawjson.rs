@@ -39,8 +39,8 @@ impl RawJson {
             }
             Event::Finished { step, how: How::Cancelled, .. } => self.vertexes(*step, ledger, Some("context canceled")),
             Event::Started { step } | Event::Finished { step, .. } | Event::Missed { step, .. } => self.vertexes(*step, ledger, None),
-            // Told with the end of the step.
-            Event::Layer { .. } | Event::Recorded { .. } => None,
+            // Told with the end of the step, and in the page of timings.
+            Event::Layer { .. } | Event::Recorded { .. } | Event::Spent { .. } | Event::Used { .. } | Event::Aside { .. } => None,
             Event::Output { step, stream, bytes } => {
                 let number = if *stream == Stream::Out { 1 } else { 2 };
                 let log = json!({ "vertex": vertex_of(*step), "stream": number, "data": base64(bytes), "timestamp": now() });
@@ -153,7 +153,8 @@ mod tests {
     }
 
     fn planned() -> Event {
-        let step = |number, needs| StepInfo { stage: "a".into(), number, of: 2, shown: format!("RUN {number}"), needs };
+        let step =
+            |number, needs| StepInfo { stage: "a".into(), number, of: 2, shown: format!("RUN {number}"), needs, on: None, base: vec![] };
         Event::Planned { steps: vec![step(1, vec![]), step(2, vec![0])] }
     }
 

@@ -23,6 +23,7 @@ use std::{
 
 use super::{
     stop::{Stop, interrupted},
+    timing::{Instant, Span},
     whole,
 };
 use crate::{
@@ -57,6 +58,8 @@ struct State {
     /// How many of each layer are on their way, and what they are made of, if that stays as it is.
     pending: BTreeMap<DiffId, (usize, Option<Source>)>,
     failed: Option<Error>,
+    /// When the layer of a step was compressed.
+    spans: Vec<(usize, Span)>,
 }
 
 /// What a layer is made of: its files can be read again.
@@ -83,6 +86,7 @@ impl Pending {
 
 /// What is done when the blob is there.
 struct Then {
+    step: usize,
     layer: Tarred,
     record: Box<Record>,
 }
@@ -123,11 +127,11 @@ impl Behind {
     }
 
     /// Has the record of a layer written when its blob is there. What `record` holds is let go after that.
-    pub(super) fn commit(&self, pending: Pending, record: Box<Record>) {
+    pub(super) fn commit(&self, step: usize, pending: Pending, record: Box<Record>) {
         let Pending { layer, source, then } = pending;
         let diff_id = layer.diff_id;
         whole(&self.shared.state).pending.entry(diff_id).or_insert((0, source)).0 += 1;
-        if then.send(Then { layer, record }).is_err() {
+        if then.send(Then { step, layer, record }).is_err() {
             // It panicked, and nobody will ever settle it.
             self.shared.settle(&diff_id, Err(Error::new(Kind::Bug, "the thread that compresses a layer is gone")));
         }
@@ -146,6 +150,11 @@ impl Behind {
         }
         drop(state);
         self.shared.stop.go_on()
+    }
+
+    /// When the layer of each step was compressed, of those that are there.
+    pub(super) fn spans(&self) -> Vec<(usize, Span)> {
+        whole(&self.shared.state).spans.clone()
     }
 
     /// Waits for all of them. The error of the first that failed.
@@ -170,11 +179,12 @@ impl Drop for Behind {
 impl Shared {
     /// What a packer does.
     fn pack(&self, store: &Store, from: layer::Reader, compression: Compression, told: &Receiver<Then>) -> Option<layer::Error> {
+        let begun = Instant::now();
         let cancelled = || sys::is_ready(self.lifeline.as_fd());
         let blob = layer::pack(store, &from, compression, &cancelled);
         // Now the writer learns that nobody reads any more.
         drop(from);
-        let Ok(Then { layer: Tarred { diff_id, index }, record }) = told.recv() else { return blob.err() };
+        let Ok(Then { step, layer: Tarred { diff_id, index }, record }) = told.recv() else { return blob.err() };
         let recorded = match blob {
             Err(_) if cancelled() => Err(interrupted()),
             Err(error) => Err(error.into()),
@@ -184,6 +194,7 @@ impl Shared {
                 .and_then(|()| record(store))
                 .map_err(Error::from),
         };
+        whole(&self.state).spans.push((step, Span::since(begun)));
         self.settle(&diff_id, recorded);
         None
     }

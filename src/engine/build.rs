@@ -1,9 +1,8 @@
 //! A build: the graph run to its end.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     sync::{Arc, Mutex, atomic::AtomicBool},
-    time::Instant,
 };
 
 use super::{
@@ -18,6 +17,7 @@ use super::{
     schedule::Schedule,
     snapshot::{Line, Snapshot},
     stop::Stop,
+    timing::{Instant, Span, Spell, Used},
     trees::{Trees, went_missing},
     turns::Turns,
     whole,
@@ -29,11 +29,15 @@ use crate::{
     image::{self, BaseParts, Image, Item},
     layer::{self, Compression},
     oci::Platform,
-    plan::{Action, Plan, Stage, StageId, Start, Step},
+    plan::{Action, BaseImage, Plan, Stage, StageId, Start, Step},
     sandbox::{cgroup::Groups, driver::Isolation},
     store::Store,
+    sys,
     tree::Moments,
 };
+
+/// In microseconds: to find out that there is nothing to wait for takes time as well.
+const SHORTEST_WAIT: u64 = 1000;
 
 /// What the steps of one build share.
 pub(super) struct Site<'a> {
@@ -102,7 +106,7 @@ pub fn build(job: &Job, store: &Store, place: &Place, front: &dyn Front) -> Resu
     let graph = Graph::of(plan);
     let ways = Ways::find(place, job.snapshots, store)?;
     front.event(Event::Driver { driver: ways.driver(), refused: ways.refused.clone() });
-    front.event(Event::Planned { steps: graph.nodes().enumerate().map(|(number, node)| info(plan, node, graph.needs(number))).collect() });
+    front.event(Event::Planned { steps: graph.nodes().enumerate().map(|(number, node)| info(plan, node, (&graph, number))).collect() });
     let memory = InMemory::mount(store, ways.driver())?;
     layer::employ(job.jobs);
     let (slots, processors) = (Permits::new(job.max_steps), Permits::new(job.jobs));
@@ -130,11 +134,15 @@ pub fn build(job: &Job, store: &Store, place: &Place, front: &dyn Front) -> Resu
         stages: Mutex::new(vec![Snapshot::default(); plan.stages.len()]),
         made: Mutex::default(),
     };
-    let work = |number, node| site.step(number, node);
+    let work = |number, node, ready| site.step(number, node, ready);
     let schedule = Schedule::new(&graph, &slots, &stop, &work);
     let done = if site.is_in_turn() { schedule.in_turn() } else { schedule.at_once() };
     // The layers of what was done are kept for the next build, whatever became of this one.
-    match (done, behind.finish()) {
+    let packed = behind.finish();
+    for (step, span) in behind.spans() {
+        front.event(Event::Spent { step, at: Spell::Compressing, span });
+    }
+    match (done, packed) {
         (Err(stopped), Err(why)) if stopped.kind == Kind::Interrupted => return Err(why),
         (Err(error), _) | (Ok(()), Err(error)) => return Err(error),
         (Ok(()), Ok(())) => {}
@@ -165,14 +173,30 @@ fn groups(job: &Job) -> Result<Option<Arc<Groups>>, Error> {
     })
 }
 
-fn info(plan: &Plan, node: Node, needs: &BTreeSet<usize>) -> StepInfo {
+fn info(plan: &Plan, node: Node, (graph, number): (&Graph, usize)) -> StepInfo {
     let stage = plan.stages.get(node.stage.0);
+    let on = graph.on(plan, number);
+    // Of a stage on another one whose steps are none, those of that one.
+    let base = if on.is_none() { start_image(plan, node.stage) } else { None };
     StepInfo {
         stage: stage.map(|stage| stage.name.clone()).unwrap_or_default(),
         number: node.step + 1,
         of: stage.map_or(0, |stage| stage.steps.len()),
         shown: stage.and_then(|stage| stage.steps.get(node.step)).map(|step| step.shown.clone()).unwrap_or_default(),
-        needs: needs.iter().copied().collect(),
+        needs: graph.needs(number).iter().copied().collect(),
+        on,
+        base: base.map(|image| image.config.rootfs.diff_ids.clone()).unwrap_or_default(),
+    }
+}
+
+/// The image that a stage begins with, if need be through stages without steps.
+fn start_image(plan: &Plan, stage: StageId) -> Option<&BaseImage> {
+    match &plan.stages.get(stage.0)?.start {
+        Start::Scratch => None,
+        Start::Image(image) => Some(image),
+        // Stages stand after those that they need.
+        Start::Stage(below) if below.0 < stage.0 => start_image(plan, *below),
+        Start::Stage(_) => None,
     }
 }
 
@@ -234,7 +258,8 @@ impl Site<'_> {
     }
 
     /// Does a step of the graph, and notes how its stage stands after it.
-    fn step(&self, number: usize, node: Node) -> Result<(), Error> {
+    fn step(&self, number: usize, node: Node, ready: Instant) -> Result<(), Error> {
+        self.waited(number, Span::since(ready));
         let (plan, unknown) = (&self.job.plan, || Error::new(Kind::Bug, "a step that is not in the plan"));
         let stage = plan.stages.get(node.stage.0).ok_or_else(unknown)?;
         let step = stage.steps.get(node.step).ok_or_else(unknown)?;
@@ -248,7 +273,7 @@ impl Site<'_> {
 
     /// Runs one step, with its events.
     fn run(&self, at: At<'_>, before: Snapshot) -> Result<Snapshot, Error> {
-        let begun = Instant::now();
+        let (begun, used_before) = (Instant::now(), sys::thread_time());
         self.front.event(Event::Started { step: at.number });
         let result = match &at.step.action {
             Action::Metadata => Ok((before.with_line(&at.step.history), How::Noted)),
@@ -261,9 +286,19 @@ impl Site<'_> {
             Err(error) if error.kind == Kind::Interrupted => How::Cancelled,
             Err(_) => How::Failed,
         };
-        let millis = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.front.event(Event::Finished { step: at.number, how, millis });
+        let span = Span::since(begun);
+        let used = Used::by_thread(sys::thread_time().saturating_sub(used_before));
+        self.front.event(Event::Used { step: at.number, used });
+        self.front.event(Event::Spent { step: at.number, at: Spell::Whole, span });
+        self.front.event(Event::Finished { step: at.number, how, millis: span.to.micros_since(span.from) / 1000 });
         result.map(|(after, _)| after)
+    }
+
+    /// Says that a step waited, if it is worth a word.
+    pub(super) fn waited(&self, step: usize, span: Span) {
+        if span.to.micros_since(span.from) >= SHORTEST_WAIT {
+            self.front.event(Event::Spent { step, at: Spell::Waiting, span });
+        }
     }
 
     /// How new layers are compressed.

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::timing::{Span, Spell, Used};
 use crate::{
     cache::{SharedRecord, Why},
     diag::Diagnostic,
@@ -22,6 +23,10 @@ pub struct StepInfo {
     pub shown: String,
     /// The steps that it needs, by their place in [`Event::Planned`].
     pub needs: Vec<usize>,
+    /// The one of them that made the tree it begins with.
+    pub on: Option<usize>,
+    /// The layers of the image it begins with, base first, if no step was before it.
+    pub base: Vec<DiffId>,
 }
 
 /// How a step ended.
@@ -92,6 +97,29 @@ pub enum Event {
         stream: Stream,
         /// What; not always whole lines.
         bytes: Vec<u8>,
+    },
+    /// A step, or a part of it, is over. Of [`Spell::Compressing`] it is told when the build is.
+    Spent {
+        /// Which.
+        step: usize,
+        /// What it was at.
+        at: Spell,
+        /// When.
+        span: Span,
+    },
+    /// What was used for a step, in addition to what was told before.
+    Used {
+        /// Which.
+        step: usize,
+        /// How much.
+        used: Used,
+    },
+    /// The front has done something that belongs to no step: an output was written.
+    Aside {
+        /// What.
+        what: String,
+        /// When.
+        span: Span,
     },
     /// A step ended.
     Finished {

@@ -71,6 +71,24 @@ impl Graph {
         self.nodes.get(number).map_or(&NONE, |(_, needs)| needs)
     }
 
+    /// The step that made the tree it begins with, if one did.
+    pub fn on(&self, plan: &Plan, number: usize) -> Option<usize> {
+        let Node { mut stage, step } = self.node(number)?;
+        if step > 0 {
+            return number.checked_sub(1);
+        }
+        loop {
+            // A stage without steps is the one that it begins with.
+            let Start::Stage(below) = plan.stages.get(stage.0)?.start else { return None };
+            let last = self.needs(number).iter().rev().find(|needed| self.node(**needed).is_some_and(|node| node.stage == below));
+            if let Some(last) = last {
+                return Some(*last);
+            }
+            // Stages stand after those that they need.
+            stage = if below.0 < stage.0 { below } else { return None };
+        }
+    }
+
     /// The steps that wait for it, in order.
     pub fn needed_by(&self, number: usize) -> &[usize] {
         self.needed_by.get(number).map_or(&[], Vec::as_slice)

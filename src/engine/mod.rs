@@ -27,6 +27,7 @@ mod schedule;
 mod snapshot;
 mod sources;
 mod stop;
+pub mod timing;
 mod trees;
 mod turns;
 pub mod upkeep;

@@ -5,6 +5,7 @@ use super::{
     behind::Pending,
     build::{At, Site, seconds},
     key::Recipe,
+    timing::{Instant, Span},
     whole,
 };
 use crate::{
@@ -29,11 +30,15 @@ impl Site<'_> {
             return Ok(found);
         }
         let name = format!("step-{}", key.hex());
+        let asked = Instant::now();
         let _turn = self.turns.turn(&name)?;
+        self.waited(at.number, Span::since(asked));
         if let Some(found) = self.cached(at, recipe)? {
             return Ok(found);
         }
+        let asked = Instant::now();
         let lock = self.turns.lock(&name, || format!("waiting for another build that does `{}`", at.step.shown))?;
+        self.waited(at.number, Span::since(asked));
         if let Some(found) = self.cached(at, recipe)? {
             return Ok(found);
         }
@@ -50,6 +55,7 @@ impl Site<'_> {
             let outcome = Outcome { diff_id: pending.layer.diff_id, created, moments };
             let (description, recorded) = (recipe.description(&self.job.plan), outcome.clone());
             self.behind.commit(
+                at.number,
                 pending,
                 Box::new(move |store| {
                     let _until_recorded = lock;

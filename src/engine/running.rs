@@ -15,6 +15,7 @@ use super::{
     mounts::{self, Prepared},
     snapshot::Snapshot,
     stop::interrupted,
+    timing::{Instant, Span, Spell, Used},
     workplace::Workplace,
 };
 use crate::{
@@ -73,7 +74,11 @@ fn make(site: &Site<'_>, at: At<'_>, before: &Snapshot, run: &Run, selected: &[m
     let foreign = Foreign { rooted: layer::unmarked(&chain, site.ways.owners()), mounted };
     let spec = Spec { foreign, ..spec(site, run, driver, place.root(&scratch)?, &account, mounts, env)? };
     let mut output = |stream, bytes: &[u8]| site.front.event(Event::Output { step: at.number, stream, bytes: bytes.to_vec() });
-    let finished = sandbox::run(spec, site.stop.fd(), &mut output).map_err(|error| not_started(error, at, run))?;
+    let begun = Instant::now();
+    let finished = sandbox::run(spec, site.stop.fd(), &mut output);
+    site.front.event(Event::Spent { step: at.number, at: Spell::Running, span: Span::since(begun) });
+    let finished = finished.map_err(|error| not_started(error, at, run))?;
+    site.front.event(Event::Used { step: at.number, used: Used::by_processes(finished.usage) });
     drop(held);
     if finished.outer_proc && !site.proc_told.swap(true, Ordering::Relaxed) {
         site.front.event(Event::Note { text: sandbox::probe::OUTER_PROC.to_owned() });

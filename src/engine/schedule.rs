@@ -13,6 +13,7 @@ use super::{
     graph::{Graph, Node},
     permits::Permits,
     stop::{Stop, interrupted},
+    timing::Instant,
     whole,
 };
 use crate::error::{Error, Kind};
@@ -20,8 +21,8 @@ use crate::error::{Error, Kind};
 /// As much as a main thread has: paths are as deep as a hostile archive makes them.
 const STACK: usize = 16 << 20;
 
-/// Does one step, named by its number.
-pub(super) type Work<'a> = dyn Fn(usize, Node) -> Result<(), Error> + Sync + 'a;
+/// Does one step, named by its number, which could have been begun at a time.
+pub(super) type Work<'a> = dyn Fn(usize, Node, Instant) -> Result<(), Error> + Sync + 'a;
 
 /// A graph on its way.
 pub(super) struct Schedule<'a> {
@@ -50,7 +51,7 @@ impl<'a> Schedule<'a> {
         for (number, node) in self.graph.nodes().enumerate() {
             self.stop.go_on()?;
             let _slot = self.slots.one();
-            (self.work)(number, node)?;
+            (self.work)(number, node, Instant::now())?;
         }
         Ok(())
     }
@@ -95,11 +96,12 @@ impl<'a> Schedule<'a> {
         own.reverse();
         while let Some(number) = own.pop() {
             let Some(node) = self.graph.node(number) else { return };
+            let ready = Instant::now();
             let slot = self.slots.one();
             if self.stop.go_on().is_err() {
                 return;
             }
-            let result = (self.work)(number, node);
+            let result = (self.work)(number, node, ready);
             drop(slot);
             match result {
                 Ok(()) => own.extend(self.share_out(scope, self.ready(Some(number))).into_iter().rev()),
@@ -137,7 +139,7 @@ mod tests {
             let (slots, done) = (Permits::new(width), Mutex::new(Vec::new()));
             let (lifeline, _held) = rustix::pipe::pipe().unwrap();
             let stop = Stop::of(std::os::fd::AsFd::as_fd(&lifeline)).unwrap();
-            let work = |number: usize, _: Node| {
+            let work = |number: usize, _: Node, _: Instant| {
                 assert!(CHAINS[number].iter().all(|needed| whole(&done).contains(needed)));
                 whole(&done).push(number);
                 Ok(())
@@ -157,7 +159,7 @@ mod tests {
             let (lifeline, _held) = rustix::pipe::pipe().unwrap();
             let stop = Stop::of(std::os::fd::AsFd::as_fd(&lifeline)).unwrap();
             let met = std::sync::Barrier::new(width);
-            let work = |number: usize, _: Node| {
+            let work = |number: usize, _: Node, _: Instant| {
                 let _before = most.fetch_max(inside.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
                 // The first so many meet: none ends before the others have begun.
                 if number < width {
@@ -177,7 +179,7 @@ mod tests {
         let (slots, begun) = (Permits::new(16), Mutex::new(Vec::new()));
         let (lifeline, _held) = rustix::pipe::pipe().unwrap();
         let stop = Stop::of(std::os::fd::AsFd::as_fd(&lifeline)).unwrap();
-        let work = |number: usize, _: Node| {
+        let work = |number: usize, _: Node, _: Instant| {
             whole(&begun).push(number);
             match number {
                 1 => Err(Error::new(Kind::Step, "it is this one")),

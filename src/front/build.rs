@@ -18,7 +18,11 @@ use super::{
 };
 use crate::{
     dockerfile,
-    engine::{Allowed, Event, Job, wire::BuiltImage},
+    engine::{
+        Allowed, Event, Job,
+        timing::{Instant, Span},
+        wire::BuiltImage,
+    },
     error::{Error, Kind},
     image::{self, Image},
     layer::{self, Compression},
@@ -336,7 +340,10 @@ fn deliver(
         if sink.needs_layers() {
             complete(session, sources, image, event)?;
         }
-        places.extend(sinks::write(sink, image, forms.epoch, &request.tags, session, event, stdout)?);
+        let begun = Instant::now();
+        let written = sinks::write(sink, image, forms.epoch, &request.tags, session, event, stdout);
+        event(Event::Aside { what: sink.kind.task().to_owned(), span: Span::since(begun) });
+        places.extend(written?);
     }
     Ok(places)
 }

@@ -42,6 +42,22 @@ pub enum SinkKind {
     CacheOnly,
 }
 
+impl SinkKind {
+    /// What is done for it, in words.
+    pub fn task(&self) -> &'static str {
+        match self {
+            Self::OciTar(_) => "writing an OCI archive",
+            Self::OciDir(_) => "writing an OCI layout",
+            Self::DockerArchive(_) => "writing a docker archive",
+            Self::Tar(_) => "writing a tar",
+            Self::Local(_) => "writing a directory",
+            Self::Registry => "pushing",
+            Self::Store => "naming it in the store",
+            Self::CacheOnly => "keeping it in the cache alone",
+        }
+    }
+}
+
 /// One output.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sink {

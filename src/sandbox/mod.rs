@@ -220,6 +220,8 @@ pub struct Finished {
     pub out_of_memory: bool,
     /// Owners of what carries no mark, where there is one user id; else empty.
     pub owners: OwnerTable,
+    /// What its processes used, with what made its sandbox complete.
+    pub usage: crate::sys::Usage,
 }
 
 /// Which stream.

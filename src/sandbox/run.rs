@@ -2,8 +2,12 @@
 
 use std::{
     ffi::CString,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    os::{
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        unix::process::ExitStatusExt as _,
+    },
     path::{Path, PathBuf},
+    process::ExitStatus,
 };
 
 use rustix::{
@@ -32,7 +36,7 @@ use super::{
     wire::{Blobs, Order, Orders, Report, Source},
 };
 use crate::{
-    sys,
+    sys::{self, Usage},
     tree::{Owner, OwnerTable},
 };
 
@@ -62,7 +66,7 @@ fn in_chroot(mut spec: Spec, cancel: &OwnedFd, output: &mut dyn FnMut(Stream, &[
     let (orders, blobs, _, _) = orders(spec)?;
     let step = Step::start(&orders, &blobs, &root, Vec::new(), None, group.as_ref())?;
     let watched = step.watch(watchdog, cancel, output);
-    let status = step.reap(&watched);
+    let (status, usage) = step.reap(&watched);
     // The step's first process has ended everybody, unless the step killed it.
     family.end();
     let (status, out_of_memory) = (status?, group.as_ref().is_some_and(Group::ran_out_of_memory));
@@ -72,7 +76,7 @@ fn in_chroot(mut spec: Spec, cancel: &OwnedFd, output: &mut dyn FnMut(Stream, &[
         Err(error) if error.step == CHANGED && status != Status::Exited(0) => Vec::new(),
         Err(error) => return Err(error),
     };
-    Ok(Finished { status, stubs, outer_proc: false, out_of_memory, owners: OwnerTable::default() })
+    Ok(Finished { status, stubs, outer_proc: false, out_of_memory, owners: OwnerTable::default(), usage })
 }
 
 fn open(dir: &Path) -> Result<OwnedFd, InitError> {
@@ -91,7 +95,7 @@ fn in_namespaces(spec: Spec, cancel: &OwnedFd, output: &mut dyn FnMut(Stream, &[
     let (orders, blobs, mounts, foreign) = orders(spec)?;
     let mut step = Step::start(&orders, &blobs, &view.root, mounts, foreign, group.as_ref())?;
     let watched = step.watch(watchdog, cancel, output);
-    let status = step.reap(&watched);
+    let (status, usage) = step.reap(&watched);
     let owners = step.supervisor.take().map(Supervisor::finish);
     let stubs = stubs::remove(&view.root, watched.stubs.as_deref().unwrap_or_default());
     let out_of_memory = group.as_ref().is_some_and(Group::ran_out_of_memory);
@@ -100,7 +104,7 @@ fn in_namespaces(spec: Spec, cancel: &OwnedFd, output: &mut dyn FnMut(Stream, &[
         // Nobody asks what a step that failed has left.
         (status, _) => (status, OwnerTable::default()),
     };
-    Ok(Finished { status, stubs, outer_proc: watched.outer_proc, out_of_memory, owners })
+    Ok(Finished { status, stubs, outer_proc: watched.outer_proc, out_of_memory, owners, usage })
 }
 
 /// The merged view that the step sees as `/`.
@@ -376,8 +380,13 @@ impl Step {
         }
     }
 
-    fn reap(&self, watched: &Watched) -> Result<Status, InitError> {
-        let ended = rustix::process::waitid(WaitId::PidFd(self.child.pidfd.as_fd()), WaitIdOptions::EXITED);
+    fn reap(&self, watched: &Watched) -> (Result<Status, InitError>, Usage) {
+        let ended = sys::reap(self.child.pid).ok();
+        let usage = ended.as_ref().map(|(_, usage)| *usage).unwrap_or_default();
+        (Self::status(watched, ended.map(|(status, _)| status)), usage)
+    }
+
+    fn status(watched: &Watched, ended: Option<ExitStatus>) -> Result<Status, InitError> {
         if let Some(why) = watched.stopped {
             return Ok(why);
         }
@@ -388,7 +397,7 @@ impl Step {
             Some(Report::Signalled(signal)) => Ok(Status::Signalled(*signal)),
             // pid 1 was killed from outside, by the kernel's memory killer for one.
             None | Some(Report::Mounted(_) | Report::OuterProc) => {
-                match ended.ok().flatten().and_then(|status| status.terminating_signal()) {
+                match ended.and_then(|status| status.signal()) {
                     Some(signal) => Ok(Status::Signalled(signal)),
                     // A step may take files and memory from pid 1, whose user it is. All of it was killed with it.
                     None if watched.stubs.is_some() => Ok(Status::Signalled(Signal::KILL.as_raw())),

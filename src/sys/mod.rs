@@ -15,8 +15,9 @@ mod seccomp;
 pub mod signals;
 mod spawn;
 pub mod task;
+mod usage;
 
-pub use clock::{coarse_now, now};
+pub use clock::{coarse_now, now, since_boot, thread_time};
 pub use core_dumps::no_core_dumps;
 pub use error::PathError;
 pub use landlock::own_abstract_sockets;
@@ -27,3 +28,4 @@ pub use namespace::{
 pub use poll::{is_ready, is_ready_within};
 pub use seccomp::{Filter, Instruction};
 pub use spawn::{Child, Launch, Namespaces, Program, ResourceLimit, Stage, Supervised, as_standard, inherited_fd};
+pub use usage::{Usage, reap};

@@ -4,6 +4,7 @@
 //! answers what the merged tree looks like without a tree on disk. Nothing here touches a file: an index
 //! reads and writes its own bytes only.
 
+pub mod census;
 mod chain;
 mod form;
 mod index;

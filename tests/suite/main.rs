@@ -50,5 +50,6 @@ mod single_id;
 mod snapshots;
 mod ssh;
 mod structure;
+mod timings;
 mod upkeep;
 mod users;
