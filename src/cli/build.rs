@@ -74,7 +74,7 @@ fn timed(
     progress: &mut Progress<io::Stderr>,
 ) -> Result<(), Error> {
     let Some(page) = page else { return Ok(()) };
-    write_whole(page.path, page.html(store, outcome, progress.ledger())?.as_bytes())?;
+    write_whole(page.path, page.html(store, outcome, progress.ledger()).as_bytes())?;
     progress.line(&format!("timings: {}", visible(page.path.as_os_str().as_encoded_bytes())));
     Ok(())
 }

@@ -141,10 +141,8 @@ impl<W: Write> Progress<W> {
             Event::Finished { step, how, millis } => self.finished(*step, *how, *millis)?,
             Event::Note { text } => writeln!(self.to, "   {text}")?,
             Event::Transfer { what, done, total } => self.transfer(what, *done, *total)?,
-            // Drawn with the Dockerfile beside it, by who has it.
-            Event::Warning { .. } | Event::Recorded { .. } => {}
-            // Of the page.
-            Event::Spent { .. } | Event::Used { .. } | Event::Aside { .. } => {}
+            // A warning is drawn with the Dockerfile beside it, by who has it; figures are of the page.
+            Event::Warning { .. } | Event::Recorded { .. } | Event::Spent { .. } | Event::Used { .. } | Event::Aside { .. } => {}
         }
         self.to.flush()
     }

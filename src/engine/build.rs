@@ -192,11 +192,10 @@ fn info(plan: &Plan, node: Node, (graph, number): (&Graph, usize)) -> StepInfo {
 /// The image that a stage begins with, if need be through stages without steps.
 fn start_image(plan: &Plan, stage: StageId) -> Option<&BaseImage> {
     match &plan.stages.get(stage.0)?.start {
-        Start::Scratch => None,
         Start::Image(image) => Some(image),
         // Stages stand after those that they need.
         Start::Stage(below) if below.0 < stage.0 => start_image(plan, *below),
-        Start::Stage(_) => None,
+        Start::Scratch | Start::Stage(_) => None,
     }
 }
 

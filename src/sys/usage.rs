@@ -46,6 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[expect(clippy::disallowed_methods, clippy::zombie_processes, reason = "a child to wait for, and it is")]
     fn a_child_is_reaped_with_what_it_used() {
         let spin = "i=0; while [ $i -lt 50000 ]; do i=$((i+1)); done; exit 3";
         let child = std::process::Command::new("/bin/sh").args(["-c", spin]).spawn().unwrap();

@@ -115,7 +115,7 @@ fn a_step_that_could_go_on_and_may_not_is_waiting() {
     // The base is extracted once, and who waits for that lends its slot.
     project.dockerfile("FROM busybox\nRUN true\n");
     let _warm = project.build(&[]).good();
-    let stages: String = (0..3).map(|stage| format!("FROM busybox AS s{stage}\nRUN sleep 0.4; echo {stage} > /{stage}\n")).collect();
+    let stages = ["0", "1", "2"].map(|stage| format!("FROM busybox AS s{stage}\nRUN sleep 0.4; echo {stage} > /{stage}\n")).concat();
     project.dockerfile(&format!("{stages}FROM scratch\nCOPY --from=s0 /0 /\nCOPY --from=s1 /1 /\nCOPY --from=s2 /2 /\n"));
     let _built = project.build(&["--timings", PAGE, "--max-steps", "2"]).good();
     let all = values(&project);

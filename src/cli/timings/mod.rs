@@ -49,7 +49,7 @@ impl<'a> Begun<'a> {
     }
 
     /// The page.
-    pub(super) fn html(&self, store: &Store, outcome: Result<&Built, &Error>, ledger: &Ledger) -> Result<String, Error> {
+    pub(super) fn html(&self, store: &Store, outcome: Result<&Built, &Error>, ledger: &Ledger) -> String {
         let measured = Measured::of(store, ledger, outcome.ok().and_then(|built| built.images.first()).map(|(_, image)| image));
         let steps: Vec<Value> = ledger.steps.iter().enumerate().map(|(number, entry)| self.step(entry, &measured.step(number))).collect();
         let asides: Vec<Value> = ledger.asides.iter().map(|(what, span)| self.span("what", &visible(what.as_bytes()), *span)).collect();
@@ -70,7 +70,7 @@ impl<'a> Begun<'a> {
             "steps": steps,
             "asides": asides,
         });
-        Ok(page(&all))
+        page(&all)
     }
 
     fn step(&self, entry: &Entry, weight: &Weight) -> Value {
@@ -135,7 +135,11 @@ fn embedded(values: &Value) -> String {
     let mut text = String::new();
     for character in values.to_string().chars() {
         match character {
-            '<' | '>' | '&' | '\u{2028}' | '\u{2029}' => text.push_str(&format!("\\u{:04x}", u32::from(character))),
+            '<' => text.push_str("\\u003c"),
+            '>' => text.push_str("\\u003e"),
+            '&' => text.push_str("\\u0026"),
+            '\u{2028}' => text.push_str("\\u2028"),
+            '\u{2029}' => text.push_str("\\u2029"),
             other => text.push(other),
         }
     }
