@@ -83,9 +83,7 @@ const LONGEST_BODY: usize = 100;
 
 /// Reads and decodes all instructions.
 pub(super) fn decode(text: &str) -> (Dockerfile, Outline, Vec<Problem>) {
-    let mut dockerfile = Dockerfile::default();
-    // Of the last stage.
-    let mut commands = Vec::new();
+    let mut growing = Growing::default();
     let mut problems = Vec::new();
     // After a line that may have been a FROM, "before the first FROM" is no longer known.
     let mut lost = false;
@@ -100,19 +98,15 @@ pub(super) fn decode(text: &str) -> (Dockerfile, Outline, Vec<Problem>) {
         let Some(mut node) = ahead.pop_front() else { break };
         let errors = match one(&mut node, previous.as_ref()) {
             Ok(Decoded::Stage(stage)) => {
-                complete(&mut dockerfile, &mut commands);
-                dockerfile.stages.push(*stage);
+                growing.begin(*stage);
                 None
             }
             Ok(Decoded::Command(command)) => {
-                match dockerfile.stages.last() {
-                    Some(_) => commands.push(instruction(&mut node, command)),
-                    None if matches!(command, Command::Arg(_)) => dockerfile.meta_args.push(instruction(&mut node, command)),
-                    None if lost || told || nodes.first_lost().is_some_and(|span| span < node.span) => {}
-                    None => {
-                        told = true;
-                        problems.push(Problem { diagnostic: before_from(&node), phase: Phase::Instructions, lines: node.lines });
-                    }
+                if growing.may_take(&command) {
+                    growing.take(instruction(&mut node, command));
+                } else if !told && !lost && nodes.first_lost().is_none_or(|span| span >= node.span) {
+                    told = true;
+                    problems.push(Problem { diagnostic: before_from(&node), phase: Phase::Instructions, lines: node.lines });
                 }
                 None
             }
@@ -130,18 +124,48 @@ pub(super) fn decode(text: &str) -> (Dockerfile, Outline, Vec<Problem>) {
         }
         previous = Some(node);
     }
-    complete(&mut dockerfile, &mut commands);
     let outline = nodes.finish();
-    dockerfile.escape = outline.escape;
-    dockerfile.directives.clone_from(&outline.directives);
+    let dockerfile = Dockerfile { escape: outline.escape, directives: outline.directives.clone(), ..growing.finish() };
     (dockerfile, outline, problems)
 }
 
-/// Gives the last stage its instructions, in no more memory than they take: a list that grows by itself begins with room for
-/// four, which in a file of short stages is most of the memory and a third of the time.
-fn complete(dockerfile: &mut Dockerfile, commands: &mut Vec<Instruction>) {
-    if let Some(stage) = dockerfile.stages.last_mut() {
-        stage.commands = commands.drain(..).collect();
+/// A Dockerfile whose last stage may get more instructions.
+#[derive(Debug, Default)]
+struct Growing {
+    dockerfile: Dockerfile,
+    /// Of the last stage. They get a list of their own when they are all there: one that grows by itself begins with room for
+    /// four, which in a file of short stages is most of the memory and a third of the time.
+    commands: Vec<Instruction>,
+}
+
+impl Growing {
+    fn begin(&mut self, stage: Stage) {
+        self.complete();
+        self.dockerfile.stages.push(stage);
+    }
+
+    /// Only ARG may stand before the first stage.
+    fn may_take(&self, command: &Command) -> bool {
+        !self.dockerfile.stages.is_empty() || matches!(command, Command::Arg(_))
+    }
+
+    fn take(&mut self, instruction: Instruction) {
+        if self.dockerfile.stages.is_empty() {
+            self.dockerfile.meta_args.push(instruction);
+        } else {
+            self.commands.push(instruction);
+        }
+    }
+
+    fn complete(&mut self) {
+        if let Some(stage) = self.dockerfile.stages.last_mut() {
+            stage.commands = self.commands.drain(..).collect();
+        }
+    }
+
+    fn finish(mut self) -> Dockerfile {
+        self.complete();
+        self.dockerfile
     }
 }
 
