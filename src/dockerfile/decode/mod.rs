@@ -159,7 +159,8 @@ impl Growing {
 
     fn complete(&mut self) {
         if let Some(stage) = self.dockerfile.stages.last_mut() {
-            stage.commands = self.commands.drain(..).collect();
+            stage.commands.reserve_exact(self.commands.len());
+            stage.commands.append(&mut self.commands);
         }
     }
 
