@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fs, process::Command};
 
 use serde_json::Value;
 
-use crate::harness::{Image, Kind, Project, am_root, differences, merged, output_of, read_layer};
+use crate::harness::{Image, Kind, Project, am_root, copy_program, differences, merged, output_of, read_layer};
 
 const SMALL: &str = "FROM busybox\nENV GREETING=hello\nWORKDIR /srv\nCOPY --chown=33:33 --chmod=640 page.txt pages/\nRUN echo \"$GREETING\" > made && rm /etc/group && ln made also && ln -s made link\nUSER 33\nEXPOSE 80\nCMD [\"cat\", \"made\"]\n";
 
@@ -210,7 +210,7 @@ fn the_program_is_static_and_runs_where_there_is_nothing_else() {
     let project = Project::new();
     let program = project.path("empty/lapstrake");
     fs::create_dir(project.path("empty")).unwrap();
-    let _size = fs::copy(project.program(), &program).unwrap();
+    copy_program(project.program(), &program);
     let mut command = if am_root() {
         let mut command = Command::new("chroot");
         command.arg(project.path("empty"));

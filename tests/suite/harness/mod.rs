@@ -22,7 +22,7 @@ pub(crate) use network::{free_port, free_ports, get, processes_with, wait_until}
 pub(crate) use origin::{GitDaemon, Shelf};
 pub(crate) use podman::Podman;
 pub(crate) use prerequisite::{am_root, need, need_all, need_root, need_user, rust_files, skipped, sources};
-pub(crate) use project::{Project, Ran, output_of};
+pub(crate) use project::{Project, Ran, copy_program, output_of};
 pub(crate) use reader::{Image, Layer, sha256};
 pub(crate) use registry::Registry;
 pub(crate) use scan::{Needle, found};

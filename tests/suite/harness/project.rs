@@ -66,8 +66,7 @@ impl Project {
     pub(crate) fn as_user(name: &str, id: u32) -> Self {
         let mut project = Self::new();
         let program = project.dir.join("lapstrake");
-        fs::copy(&project.program, &program).unwrap();
-        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        copy_program(&project.program, &program);
         fs::set_permissions(&project.dir, fs::Permissions::from_mode(0o755)).unwrap();
         for name in ["ctx", "home", "tmp", "."] {
             chown(project.dir.join(name), Some(id), Some(id)).unwrap();
@@ -205,6 +204,12 @@ impl Drop for Project {
             let _removed = Command::new("unshare").args(line).arg(&self.dir).stderr(Stdio::null()).status();
         }
     }
+}
+
+/// A copy of a program, for anybody to run. Another process writes it: what this one has open for writing the children of
+/// other tests have as well until they are started, and the kernel runs no program that is open so.
+pub(crate) fn copy_program(from: &Path, to: &Path) {
+    let _copied = output_of(Command::new("install").args(["-m", "755"]).arg(from).arg(to)).good();
 }
 
 /// Runs a program to its end.
