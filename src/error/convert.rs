@@ -83,7 +83,9 @@ impl From<layer::Error> for Error {
 
 impl From<image::Error> for Error {
     fn from(error: image::Error) -> Self {
-        public(error.kind(), &error)
+        // The one who misses it may have removed it: what the engine can read of a user's store the user cannot always.
+        let spoiled = matches!(error, image::Error::Missing { .. });
+        Self { spoiled, ..public(error.kind(), &error) }
     }
 }
 

@@ -156,6 +156,7 @@ impl Work<'_> {
             match (self.attempt(event, stdout), denied.take()) {
                 (Err(error), _) if error.spoiled && repeatable && told.insert(error.to_string()) => {
                     event(Event::Note { text: format!("{error}: what is damaged is made anew") });
+                    self.bring_layouts();
                 }
                 // Once: what is too large stays too large.
                 (Err(error), _) if error.full && repeatable && !mem::replace(&mut cleared, true) => {
@@ -177,6 +178,15 @@ impl Work<'_> {
                     return Err(first);
                 }
                 (result, _) => return result,
+            }
+        }
+    }
+
+    /// What a store has lost of a base that lies in a layout is brought from there again. What cannot be is missed where it is needed.
+    fn bring_layouts(&self) {
+        for context in self.request.contexts.values() {
+            if let NamedContext::Layout(path, _) = context {
+                drop(image::load(self.session.store, path));
             }
         }
     }

@@ -66,6 +66,8 @@ fn files(store: &Path) -> BTreeMap<String, Vec<PathBuf>> {
 const DAMAGES: [&str; 6] = ["truncated", "flipped", "emptied", "deleted", "made unreadable", "replaced by a directory"];
 
 fn damage(path: &Path, how: &str) {
+    // It may be unreadable from a round before, if nobody needed it since.
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
     let bytes = fs::read(path).unwrap();
     match how {
         "truncated" => fs::write(path, &bytes[..bytes.len() / 2]).unwrap(),
