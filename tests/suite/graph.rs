@@ -1,6 +1,6 @@
 //! Steps that need nothing of each other run at once, and end together.
 
-use std::{fs, time::Duration};
+use std::{fs, path::PathBuf, time::Duration};
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -119,7 +119,7 @@ fn a_step_that_fails_ends_the_others_and_is_the_one_that_is_shown() {
     project.dockerfile(&sleepers(seconds, fails));
     let build = project.start_build(&[]);
     wait_until(30, "the three others to run", || (sleeping(seconds) == 6).then_some(()));
-    let cache = walk(project.store().join("mounts"));
+    let cache = wait_until(30, "the cache of the fourth", || caches(&project).pop());
     fs::write(cache.join("now"), "").unwrap();
     let ran = Ran::of_child("build".to_owned(), build).ends_with(3);
     let ran = ran.says(&["my last words", "did not complete successfully: exit code: 7", "--> Dockerfile:8:1"]);
@@ -131,9 +131,10 @@ fn a_step_that_fails_ends_the_others_and_is_the_one_that_is_shown() {
 }
 
 /// The only directory two levels below.
-fn walk(dir: std::path::PathBuf) -> std::path::PathBuf {
-    let only = |dir: std::path::PathBuf| fs::read_dir(dir).unwrap().next().unwrap().unwrap().path();
-    only(only(dir))
+/// The cache mounts that there are by now.
+fn caches(project: &Project) -> Vec<PathBuf> {
+    let below = |dir: PathBuf| fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
+    below(project.store().join("mounts")).flat_map(below).collect()
 }
 
 #[test]
@@ -364,8 +365,7 @@ fn what_is_fetched_for_one_step_keeps_no_other_waiting() {
     let build = project.start_build(&[]);
     let ended = std::thread::spawn(move || Ran::of_child("build".to_owned(), build));
     wait_until(30, "the server to be asked", || (!web.asked().is_empty()).then_some(()));
-    let mounts = project.store().join("mounts");
-    wait_until(60, "the other step to end", || (mounts.exists() && walk(mounts.clone()).join("done").exists()).then_some(()));
+    wait_until(60, "the other step to end", || caches(&project).iter().any(|cache| cache.join("done").exists()).then_some(()));
     may_answer.store(true, Ordering::Relaxed);
     let ran = ended.join().unwrap().good();
     assert_eq!(ran.stderr.matches("a line of this step with some words in it").count(), 60000 + 1, "{}", ran.stderr.len());
