@@ -71,7 +71,29 @@ impl Machine {
         prepare(dir, &format!("skopeo copy -q oci:{base} docker-archive:base.tar:base:latest && {docker} load -q -i base.tar"))?;
         prepare(dir, &format!("{} pull -q oci:{base} > id && {} tag $(cat id) base", machine.buildah(), machine.buildah()))?;
         prepare(dir, &format!("{} load -q -i {base} -t base", machine.ours("store")))?;
+        machine.small()?;
         Ok(machine)
+    }
+
+    /// An image of busybox alone, in the store of each.
+    fn small(&self) -> Result<()> {
+        let context = self.dir.join("small");
+        fs::create_dir_all(&context)?;
+        fs::write(
+            context.join("Dockerfile"),
+            "FROM scratch\nCOPY busybox /bin/busybox\nRUN [\"/bin/busybox\", \"--install\", \"-s\", \"/bin\"]\n",
+        )?;
+        prepare(&self.dir, "cp $(command -v busybox) small/busybox")?;
+        let ours = self.ours("store");
+        prepare(
+            &self.dir,
+            &format!(
+                "{ours} build -q -t small -o type=docker,dest=small.tar,name=small:latest small && {ours} load -q -i small.tar -t small"
+            ),
+        )?;
+        prepare(&self.dir, &format!("{} load -q -i small.tar", self.docker()))?;
+        let tool = self.buildah();
+        prepare(&self.dir, &format!("{tool} pull -q docker-archive:small.tar > id && {tool} tag $(cat id) small"))
     }
 
     /// Our program with a store.

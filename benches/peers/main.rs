@@ -1,7 +1,7 @@
 //! lapstrake beside buildah, Docker's BuildKit, `tar`, `gzip`, `cp` and `curl`, in one run.
 //!
 //! ```sh
-//! cargo bench --bench peers -- --base LAYOUT            # all rows, five rounds; as root, with Docker's engine and buildah installed
+//! cargo bench --bench peers -- --base LAYOUT            # all rows, five rounds; as root, with Docker's engine, buildah and busybox installed
 //! cargo bench --bench peers -- --base LAYOUT --rounds 3 w3 w4
 //! ```
 //!

@@ -4,8 +4,10 @@
 //! |---|---|
 //! | w1 | twelve instructions |
 //! | w2 | twenty small RUNs |
+//! | w2b | the same on busybox |
 //! | w3 | 20,000 files, half of them ignored |
 //! | w4 | 1,000 MiB in 2,000 files, every other one noise |
+//! | w5 | apt-get install gcc, with this machine's settings of apt |
 //! | w6 | six stages that sleep for two seconds |
 
 use std::{fmt::Write as _, fs, path::Path};
@@ -28,10 +30,13 @@ impl Noise {
 /// Makes them all below a directory.
 pub(crate) fn make(top: &Path) -> Result<()> {
     few(&top.join("w1"))?;
-    let runs = (1..=20).fold(String::from("FROM base\n"), |text, number| text + &format!("RUN echo {number} > /f{number}\n"));
-    file(&top.join("w2/Dockerfile"), runs.as_bytes())?;
+    for (name, base) in [("w2", "base"), ("w2b", "small")] {
+        let runs = (1..=20).fold(format!("FROM {base}\n"), |text, number| text + &format!("RUN echo {number} > /f{number}\n"));
+        file(&top.join(name).join("Dockerfile"), runs.as_bytes())?;
+    }
     many(&top.join("w3"))?;
     large(&top.join("w4"))?;
+    packages(&top.join("w5"))?;
     let mut stages = String::new();
     for number in 1..=6 {
         writeln!(stages, "FROM base AS s{number}\nRUN sleep 2 && echo {number} > /out{number}")?;
@@ -72,6 +77,18 @@ fn many(dir: &Path) -> Result<()> {
     }
     file(&dir.join(".dockerignore"), b"skip\n**/*.bak\n")?;
     file(&dir.join("Dockerfile"), b"FROM base\nCOPY . /src\n")
+}
+
+fn packages(dir: &Path) -> Result<()> {
+    let mut settings = Vec::new();
+    for entry in fs::read_dir("/etc/apt/apt.conf.d")? {
+        settings.extend(fs::read(entry?.path())?);
+        settings.push(b'\n');
+    }
+    file(&dir.join("99bench"), &settings)?;
+    let dockerfile = "FROM base\nCOPY 99bench /etc/apt/apt.conf.d/99bench\nRUN apt-get update && \
+        DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends gcc libc6-dev\n";
+    file(&dir.join("Dockerfile"), dockerfile.as_bytes())
 }
 
 fn large(dir: &Path) -> Result<()> {
