@@ -198,18 +198,21 @@ pub struct DirEntry {
     pub is_dir: Option<bool>,
 }
 
+impl DirEntry {
+    /// `None`: it is the directory itself or the one above.
+    fn of(name: &[u8], kind: FileType) -> Option<Self> {
+        let is_dir = (kind != FileType::Unknown).then_some(kind == FileType::Directory);
+        (name != b"." && name != b"..").then(|| Self { name: name.to_vec(), is_dir })
+    }
+}
+
 /// What is in an open directory, sorted by the bytes of the names.
 pub fn entries(dir: impl AsFd) -> Result<Vec<DirEntry>> {
     let fail = |errno: Errno| PathError { op: "list", path: PathBuf::from("."), source: errno.into() };
     let mut all = Vec::new();
     for each in rustix::fs::Dir::read_from(dir).map_err(fail)? {
         let each = each.map_err(fail)?;
-        let name = each.file_name().to_bytes();
-        if name != b"." && name != b".." {
-            let kind = each.file_type();
-            let is_dir = (kind != FileType::Unknown).then_some(kind == FileType::Directory);
-            all.push(DirEntry { name: name.to_vec(), is_dir });
-        }
+        all.extend(DirEntry::of(each.file_name().to_bytes(), each.file_type()));
     }
     all.sort_unstable();
     Ok(all)
@@ -223,12 +226,7 @@ pub fn entries_ahead(dir: impl AsFd) -> Result<Vec<DirEntry>> {
     let mut from = rustix::fs::RawDir::new(dir, room.spare_capacity_mut());
     while let Some(each) = from.next() {
         let each = each.map_err(fail)?;
-        let name = each.file_name().to_bytes();
-        if name != b"." && name != b".." {
-            let kind = each.file_type();
-            let is_dir = (kind != FileType::Unknown).then_some(kind == FileType::Directory);
-            all.push(DirEntry { name: name.to_vec(), is_dir });
-        }
+        all.extend(DirEntry::of(each.file_name().to_bytes(), each.file_type()));
     }
     all.sort_unstable();
     Ok(all)

@@ -3,6 +3,7 @@
 use std::fs;
 
 use crate::harness::{Image, Project, Ran};
+use crate::killing::assert_no_file_is_left;
 
 #[test]
 fn four_builds_at_once_share_a_base_that_is_extracted_once() {
@@ -31,8 +32,7 @@ fn four_builds_at_once_share_a_base_that_is_extracted_once() {
     let domains: Vec<_> = fs::read_dir(project.store().join("trees")).unwrap().map(|entry| entry.unwrap().path()).collect();
     let found = domains.iter().filter(|domain| domain.join(&base).is_dir()).count();
     assert_eq!(found, 1, "{domains:?}");
-    assert_eq!(fs::read_dir(project.store().join("tmp")).unwrap().count(), 0, "temporary files are left");
-    assert_eq!(fs::read_dir(project.store().join("locks")).unwrap().count(), 0, "locks are left");
+    assert_no_file_is_left(&project);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::{
 
 use crate::{
     harness::{Project, Ran, wait_until},
-    killing::{descendants, left},
+    killing::{assert_no_file_is_left, descendants, left},
 };
 
 /// Stages of eight steps each, which the last stage needs all.
@@ -43,9 +43,7 @@ fn resident(build: &mut Child) -> Vec<u64> {
 
 fn assert_nothing_is_left(project: &Project) {
     wait_until(10, "mounts and processes to be gone", || left(project).is_empty().then_some(()));
-    for dir in ["tmp", "locks"] {
-        assert_eq!(fs::read_dir(project.store().join(dir)).unwrap().count(), 0, "something is left in {dir}");
-    }
+    assert_no_file_is_left(project);
 }
 
 #[test]

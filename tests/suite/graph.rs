@@ -6,7 +6,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{
     harness::{Image, Project, Ran, Way, processes_with, wait_until},
-    killing::{descendants, left},
+    killing::{self, assert_no_file_is_left, assert_nothing_is_left, descendants, left, sleeping},
 };
 
 /// A stage whose step ends well only if it meets those of all the others in a shared cache.
@@ -87,11 +87,7 @@ fn equal_steps_of_two_stages_are_done_once() {
 
 /// Seconds that nothing else on the machine sleeps for.
 fn seconds(test: u32) -> u32 {
-    500_000_000 + test * 10_000_000 + std::process::id()
-}
-
-fn sleeping(seconds: u32) -> usize {
-    processes_with(&format!("sleep\0{seconds}\0")).len()
+    killing::seconds(50 + test)
 }
 
 /// Four stages that sleep, each in two processes, and what must be done for the fourth one to begin to.
@@ -100,15 +96,6 @@ fn sleepers(seconds: u32, fourth: &str) -> String {
     let stages = ["a", "b", "c"].map(stage).concat();
     let copies = ["a", "b", "c", "d"].map(|name| format!("COPY --from={name} / /{name}\n")).concat();
     format!("{stages}FROM busybox AS d\nRUN {fourth}\nFROM scratch\n{copies}")
-}
-
-fn assert_nothing_is_left(project: &Project, seconds: u32) {
-    wait_until(10, "all of the steps to be dead", || (sleeping(seconds) == 0).then_some(()));
-    wait_until(10, "mounts to be gone", || left(project).is_empty().then_some(()));
-    project.dockerfile("FROM busybox\nRUN true\n");
-    let _next = project.build(&[]).good();
-    assert_eq!(fs::read_dir(project.store().join("tmp")).unwrap().count(), 0, "temporary files are left");
-    assert_eq!(fs::read_dir(project.store().join("locks")).unwrap().count(), 0, "locks are left");
 }
 
 #[test]
@@ -250,8 +237,7 @@ fn a_layer_is_compressed_while_the_next_step_runs_and_recorded_when_its_blob_is_
     project.dockerfile(&dockerfile("true"));
     let again = project.build(&[]).good();
     assert_eq!(again.stderr.matches("CACHED").count(), 1, "{}", again.stderr);
-    assert_eq!(fs::read_dir(project.store().join("tmp")).unwrap().count(), 0, "temporary files are left");
-    assert_eq!(fs::read_dir(project.store().join("locks")).unwrap().count(), 0, "locks are left");
+    assert_no_file_is_left(&project);
 }
 
 #[test]

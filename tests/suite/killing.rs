@@ -104,8 +104,7 @@ fn after_a_kill_at_any_moment_the_next_build_succeeds_and_nothing_is_left() {
         let after = committed(&project);
         assert!(before.iter().all(|record| after.contains(record)), "a step that was committed was made again");
         assert_eq!(image.diff_ids()[..2], cold.diff_ids()[..2], "what was committed before the kill is cached");
-        assert_eq!(fs::read_dir(project.store().join("tmp")).unwrap().count(), 0, "temporary files are left");
-        assert_eq!(fs::read_dir(project.store().join("locks")).unwrap().count(), 0, "locks are left");
+        assert_no_file_is_left(&project);
     }
 }
 
@@ -150,8 +149,7 @@ fn after_kills_of_builds_that_share_a_store_and_of_a_prune_all_is_as_it_was_comm
         let after = committed(&first);
         assert!(before.iter().all(|record| after.contains(record)), "a step that was committed was made again");
         let _sound = first.run(["fsck"]).good();
-        assert_eq!(fs::read_dir(first.store().join("tmp")).unwrap().count(), 0, "temporary files are left");
-        assert_eq!(fs::read_dir(first.store().join("locks")).unwrap().count(), 0, "locks are left");
+        assert_no_file_is_left(&first);
     }
     println!("{} kills", rounds * 4);
     // Its own steps may have been pruned: what they make is the same but for times.
@@ -172,7 +170,7 @@ fn committed(project: &Project) -> Vec<(String, Vec<u8>)> {
 }
 
 /// Seconds that nothing else on the machine sleeps for.
-fn seconds(test: u32) -> u32 {
+pub(crate) fn seconds(test: u32) -> u32 {
     test * 10_000_000 + std::process::id()
 }
 
@@ -185,18 +183,23 @@ fn sleeper(project: &Project, seconds: u32, args: &[&str]) -> Child {
     build
 }
 
-fn sleeping(seconds: u32) -> usize {
+pub(crate) fn sleeping(seconds: u32) -> usize {
     processes_with(&format!("sleep\0{seconds}\0")).len()
 }
 
 /// Every process of the step is dead, nothing is mounted, no lock and no file is left, and the store is good.
-fn assert_nothing_is_left(project: &Project, seconds: u32) {
+pub(crate) fn assert_nothing_is_left(project: &Project, seconds: u32) {
     wait_until(10, "all of the step to be dead", || (sleeping(seconds) == 0).then_some(()));
     wait_until(10, "mounts to be gone", || left(project).is_empty().then_some(()));
     project.dockerfile("FROM busybox\nRUN true\n");
     let _next = project.build(&[]).good();
-    assert_eq!(fs::read_dir(project.store().join("tmp")).unwrap().count(), 0, "temporary files are left");
-    assert_eq!(fs::read_dir(project.store().join("locks")).unwrap().count(), 0, "locks are left");
+    assert_no_file_is_left(project);
+}
+
+pub(crate) fn assert_no_file_is_left(project: &Project) {
+    for dir in ["tmp", "locks"] {
+        assert_eq!(fs::read_dir(project.store().join(dir)).unwrap().count(), 0, "something is left in {dir}");
+    }
 }
 
 #[test]
