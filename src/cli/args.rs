@@ -7,7 +7,7 @@ use clap::{
     builder::{PossibleValuesParser, TypedValueParser},
 };
 
-use super::store_limits::LimitFlags;
+use super::{log::Level, store_limits::LimitFlags};
 use crate::sandbox::driver::{Preset, SnapshotWish};
 
 /// Turns a Dockerfile into an OCI image: no daemon, no root.
@@ -37,6 +37,9 @@ pub(super) struct Global {
     /// How what a step changes is kept
     #[arg(long, global = true, value_name = "WAY", default_value = "auto", value_parser = named(SnapshotWish::offered()))]
     pub(super) snapshots: SnapshotWish,
+    /// What is told on standard error besides: `info` what the command used, `debug` its parts and what each took, `trace` those of each step too
+    #[arg(long, global = true, value_name = "LEVEL", value_enum, default_value = "off")]
+    pub(super) log_level: Level,
 }
 
 /// A parser of these names: only what can be had is offered.

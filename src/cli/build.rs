@@ -15,7 +15,10 @@ use super::{
 };
 use crate::{
     diag::Source,
-    engine::Event,
+    engine::{
+        Event,
+        timing::{By, Laps},
+    },
     error::{Error, Kind},
     front::{self, Built, Cancel, Context, Session},
     image::Image,
@@ -25,23 +28,27 @@ use crate::{
 
 /// Builds, and says where the image is.
 pub(super) fn run(args: &Build, around: &Surroundings, cancel: &Cancel) -> Result<(), Failure> {
+    let mut laps = Laps::begin(By::Front);
     let call = Call::of(args)?;
-    let request = request::of(args, around.driver)?;
+    let request = request::of(args, around)?;
     limits_spec::prepare(&request.limits)?;
     let inputs = request::inputs(args)?;
+    around.log.phase(&laps.lap("understood the request"));
     let store = around.store()?;
     let session = Session { store: &store, registries: &around.registries, remotes: &around.remotes, cancel };
     let form = form(args);
     let page = timings::Begun::of(args.timings.as_deref(), call.is_some())?;
-    let mut progress = Progress::new(form, io::stderr(), &args.network).explaining(explain(args, form)?);
+    let mut progress = Progress::new(form, io::stderr(), &args.network, around.log).explaining(explain(args, form)?);
     legacy(args, &mut progress);
     if !request.secrets.is_empty() || !request.agents.is_empty() {
         // What crashes writes no memory to a file: this program, the engine, a step that has a secret in a variable.
         sys::no_core_dumps().map_err(|error| Error::new(Kind::Environment, "cannot forbid core dumps").because(&error))?;
     }
+    let mut laps = Laps::begin(By::Front);
     let context = Context::bring(inputs.context, &request, &session, &mut |event| progress.show(&event));
     let text = context.and_then(|context| Ok((front::read_dockerfile(&inputs.dockerfile, &context)?, context)));
     let (text, context) = text.inspect_err(|error| timed(page.as_ref(), &store, Err(error), &mut progress).unwrap_or_default())?;
+    around.log.phase(&laps.lap("found the context and read the Dockerfile"));
     if let Some(call) = call {
         let source = &text.source;
         return call.run(&request, &context, &text, &session, &mut |event| show(&mut progress, form, source, &event));
@@ -51,7 +58,9 @@ pub(super) fn run(args: &Build, around: &Surroundings, cancel: &Cancel) -> Resul
     let built = front::build(&request, &context, &text, &session, &mut event, &mut io::stdout());
     match built {
         Ok(built) => {
+            let mut laps = Laps::begin(By::Front);
             finish(args, form, &built, progress.ledger())?;
+            around.log.phase(&laps.lap("said what was built"));
             Ok(timed(page.as_ref(), &store, Ok(&built), &mut progress)?)
         }
         Err(error) => {

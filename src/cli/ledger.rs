@@ -57,7 +57,12 @@ impl Ledger {
             Event::Used { step, used } => self.change(*step, |entry| entry.used = entry.used.and(*used)),
             Event::Aside { what, span } => self.aside(what, *span),
             Event::Transfer { what, done, total } => self.transfer(what, *done >= *total),
-            Event::Recorded { .. } | Event::Driver { .. } | Event::Output { .. } | Event::Note { .. } | Event::Warning { .. } => {}
+            Event::Phase(_)
+            | Event::Recorded { .. }
+            | Event::Driver { .. }
+            | Event::Output { .. }
+            | Event::Note { .. }
+            | Event::Warning { .. } => {}
         }
     }
 

@@ -13,6 +13,7 @@ mod fsck;
 mod images;
 mod ledger;
 mod limits_spec;
+mod log;
 mod output_spec;
 mod parse;
 mod progress;
@@ -43,6 +44,7 @@ use crate::{
     sys::signals,
 };
 use args::{Cli, Command};
+use log::Log;
 use surroundings::Surroundings;
 
 /// How long a cancelled command has to put its things in order.
@@ -114,7 +116,8 @@ fn usage(error: &clap::Error) -> ExitCode {
 /// Runs a command; its exit code.
 fn run(cli: Cli, cancel: &Cancel) -> u8 {
     let Cli { global, command } = cli;
-    let result = Surroundings::read(&global).map_err(Failure::from).and_then(|around| match command {
+    let log = Log::begin(global.log_level);
+    let result = Surroundings::read(&global, log).map_err(Failure::from).and_then(|around| match command {
         Command::Build(args) => build::run(&args, &around, cancel),
         Command::Pull { reference, platform, quiet } => transfers::pull(&around, &reference, platform.as_deref(), quiet),
         Command::Push { reference, all_tags, quiet } => transfers::push(&around, &reference, all_tags, quiet),
@@ -129,14 +132,16 @@ fn run(cli: Cli, cancel: &Cancel) -> u8 {
         Command::Doctor { apparmor_profile: false } => doctor::run(&around),
         Command::Parse { json, file } => parse::run(&file, json),
     });
-    match result {
+    let code = match result {
         Ok(()) => 0,
         Err(failure) => {
             let code = failure.error.kind.exit_code();
             let _ = report::error(&failure.error, failure.source.as_ref());
             code
         }
-    }
+    };
+    log.end(code);
+    code
 }
 
 /// An error, and the text that its places point into.

@@ -8,7 +8,7 @@ use std::{
 
 use serde_json::Value;
 
-use super::{ledger::Ledger, rawjson::RawJson};
+use super::{ledger::Ledger, log::Log, rawjson::RawJson};
 use crate::{
     cache::Why,
     engine::{Event, How, StepInfo},
@@ -38,6 +38,7 @@ const TAIL: usize = 64 * 1024;
 
 /// Writes events as they come.
 pub(super) struct Progress<W> {
+    log: Log,
     form: Form,
     to: W,
     steps: Vec<StepInfo>,
@@ -59,9 +60,10 @@ struct Running {
 
 impl<W: Write> Progress<W> {
     /// Nothing has happened. `network` is the value of the flag.
-    pub(super) fn new(form: Form, to: W, network: &str) -> Self {
+    pub(super) fn new(form: Form, to: W, network: &str, log: Log) -> Self {
         let network = if network == "none" { "no network" } else { "the host's network" };
         Self {
+            log,
             form,
             to,
             steps: Vec::new(),
@@ -83,6 +85,7 @@ impl<W: Write> Progress<W> {
     /// Shows an event. A terminal that is gone is no reason to stop a build.
     pub(super) fn show(&mut self, event: &Event) {
         self.ledger.see(event);
+        self.log.see(event, &self.ledger);
         let _lost_terminal: io::Result<()> = match self.form {
             Form::Plain => self.plain(event),
             Form::RawJson => self.raw.event(event, &self.ledger).map_or(Ok(()), |line| self.json(&line)),
@@ -142,7 +145,12 @@ impl<W: Write> Progress<W> {
             Event::Note { text } => writeln!(self.to, "   {text}")?,
             Event::Transfer { what, done, total } => self.transfer(what, *done, *total)?,
             // A warning is drawn with the Dockerfile beside it, by who has it; figures are of the page.
-            Event::Warning { .. } | Event::Recorded { .. } | Event::Spent { .. } | Event::Used { .. } | Event::Aside { .. } => {}
+            Event::Warning { .. }
+            | Event::Recorded { .. }
+            | Event::Spent { .. }
+            | Event::Used { .. }
+            | Event::Phase(_)
+            | Event::Aside { .. } => {}
         }
         self.to.flush()
     }
@@ -267,6 +275,7 @@ impl<W: Write> Progress<W> {
             | Event::Layer { .. }
             | Event::Spent { .. }
             | Event::Used { .. }
+            | Event::Phase(_)
             | Event::Aside { .. }
             | Event::Note { .. }
             | Event::Transfer { .. }

@@ -40,7 +40,12 @@ impl RawJson {
             Event::Finished { step, how: How::Cancelled, .. } => self.vertexes(*step, ledger, Some("context canceled")),
             Event::Started { step } | Event::Finished { step, .. } | Event::Missed { step, .. } => self.vertexes(*step, ledger, None),
             // Told with the end of the step, and in the page of timings.
-            Event::Layer { .. } | Event::Recorded { .. } | Event::Spent { .. } | Event::Used { .. } | Event::Aside { .. } => None,
+            Event::Layer { .. }
+            | Event::Recorded { .. }
+            | Event::Spent { .. }
+            | Event::Used { .. }
+            | Event::Phase(_)
+            | Event::Aside { .. } => None,
             Event::Output { step, stream, bytes } => {
                 let number = if *stream == Stream::Out { 1 } else { 2 };
                 let log = json!({ "vertex": vertex_of(*step), "stream": number, "data": base64(bytes), "timestamp": now() });

@@ -9,7 +9,7 @@ use std::{
 use super::{
     args::Build,
     cache_spec, limits_spec, output_spec, ssh_spec,
-    surroundings::{stdin, variable, whole},
+    surroundings::{Surroundings, stdin, variable, whole},
 };
 use crate::{
     error::{Error, Kind},
@@ -17,11 +17,10 @@ use crate::{
     oci::{Platform, Reference},
     plan::{self, NetworkMode},
     remote::Remote,
-    sandbox::driver::{Preset, SnapshotWish},
 };
 
 /// The build.
-pub(super) fn of(args: &Build, (driver, snapshots): (Preset, SnapshotWish)) -> Result<Request, Error> {
+pub(super) fn of(args: &Build, around: &Surroundings) -> Result<Request, Error> {
     let mut no_cache = args.no_cache_filter.clone();
     if args.no_cache {
         no_cache.push(String::new());
@@ -43,8 +42,9 @@ pub(super) fn of(args: &Build, (driver, snapshots): (Preset, SnapshotWish)) -> R
         hosts: args.add_hosts.iter().map(|text| host(text)).collect::<Result<_, _>>()?,
         max_steps: args.max_steps.into(),
         jobs: args.jobs.or_else(|| std::thread::available_parallelism().ok()).map_or(1, NonZero::get),
-        driver,
-        snapshots,
+        phases: around.log.has_phases(),
+        driver: around.driver.0,
+        snapshots: around.driver.1,
         tags: args.tags.iter().map(|text| name(text)).collect::<Result<_, _>>()?,
         outputs: outputs(args)?,
     })

@@ -6,9 +6,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{args::Global, config};
+use super::{args::Global, config, log::Log};
 use crate::{
-    engine::upkeep::{Chore, Outcome, Work},
+    engine::{
+        timing::{By, Laps},
+        upkeep::{Chore, Outcome, Work},
+    },
     error::{Error, Kind},
     fetch::{Settings, Ssh},
     front::{self, LARGEST_DOCKERFILE, Registries, Remotes},
@@ -29,11 +32,14 @@ pub(super) struct Surroundings {
     pub(super) limits: Limits,
     /// How steps are run, and what they change is kept.
     pub(super) driver: (Preset, SnapshotWish),
+    /// What is told of the command's parts.
+    pub(super) log: Log,
 }
 
 impl Surroundings {
     /// Reads the environment; opens nothing.
-    pub(super) fn read(global: &Global) -> Result<Self, Error> {
+    pub(super) fn read(global: &Global, log: Log) -> Result<Self, Error> {
+        let mut laps = Laps::begin(By::Front);
         let root = match &global.root {
             Some(root) => root.clone(),
             None => default_root(variable("XDG_DATA_HOME"), variable("HOME"))?,
@@ -47,17 +53,24 @@ impl Surroundings {
         let settings = config.map(|path| config::read(&path, asked_for)).transpose()?.unwrap_or_default();
         let remotes = Remotes::new(fetching(proxies()));
         let (registries, limits) = (Registries::new(settings.registries, proxies())?, settings.limits);
-        Ok(Self { root, registries, remotes, limits, driver: (global.driver, global.snapshots) })
+        log.phase(&laps.lap("read the environment and the configuration"));
+        Ok(Self { root, registries, remotes, limits, driver: (global.driver, global.snapshots), log })
     }
 
     /// Opens the store.
     pub(super) fn store(&self) -> Result<Store, Error> {
-        Ok(Store::open(&self.root)?.within(self.limits))
+        let mut laps = Laps::begin(By::Front);
+        let store = Store::open(&self.root)?.within(self.limits);
+        self.log.phase(&laps.lap("opened the store"));
+        Ok(store)
     }
 
     /// Has work on the store done.
     pub(super) fn upkeep(&self, work: Work) -> Result<Outcome, Error> {
-        front::upkeep(&Chore { store: self.root.clone(), limits: self.limits, work }, self.driver.0)
+        let mut laps = Laps::begin(By::Front);
+        let outcome = front::upkeep(&Chore { store: self.root.clone(), limits: self.limits, work }, self.driver.0)?;
+        self.log.phase(&laps.lap("had the store looked after by a process with the rights to it"));
+        Ok(outcome)
     }
 }
 

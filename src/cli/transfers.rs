@@ -14,8 +14,8 @@ use crate::{
     oci::{Descriptor, Platform, Reference},
 };
 
-fn progress(quiet: bool) -> Progress<io::Stderr> {
-    Progress::new(if quiet { Form::Quiet } else { Form::Plain }, io::stderr(), "")
+fn progress(around: &Surroundings, quiet: bool) -> Progress<io::Stderr> {
+    Progress::new(if quiet { Form::Quiet } else { Form::Plain }, io::stderr(), "", around.log)
 }
 
 /// The last line: name and digest.
@@ -35,7 +35,7 @@ pub(super) fn pull(around: &Surroundings, text: &str, platform: Option<&str>, qu
         |text| text.parse::<Platform>().map_err(|error| Error::new(Kind::Usage, error.to_string())),
     )?;
     let store = around.store()?;
-    let mut progress = progress(quiet);
+    let mut progress = progress(around, quiet);
     let mut event = |event: Event| progress.show(&event);
     let pulled = around.registries.pull(&name, &platform, &store, &mut event)?;
     let Some(target) = pulled else {
@@ -58,7 +58,7 @@ pub(super) fn push(around: &Surroundings, text: &str, all_tags: bool, quiet: boo
     if chosen.is_empty() {
         return Err(images::unknown(&store, &wanted).into());
     }
-    let mut progress = progress(quiet);
+    let mut progress = progress(around, quiet);
     for (name, target) in chosen {
         let mut event = |event: Event| progress.show(&event);
         around.registries.push(&name, &target, &store, &mut event)?;

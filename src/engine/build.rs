@@ -17,7 +17,7 @@ use super::{
     schedule::Schedule,
     snapshot::{Line, Snapshot},
     stop::Stop,
-    timing::{Instant, Span, Spell, Used},
+    timing::{By, Instant, Laps, Span, Spell, Used},
     trees::{Trees, went_missing},
     turns::Turns,
     whole,
@@ -103,8 +103,11 @@ pub struct Made {
 /// Builds the plan's target. The result has one entry for each platform: one, for now.
 pub fn build(job: &Job, store: &Store, place: &Place, front: &dyn Front) -> Result<Vec<(Platform, Made)>, Error> {
     let plan = &job.plan;
+    let mut laps = Told { front, laps: job.phases.then(|| Laps::begin(By::Engine)) };
     let graph = Graph::of(plan);
+    laps.lap("made the graph");
     let ways = Ways::find(place, job.snapshots, store)?;
+    laps.lap("found a way to keep what steps change");
     front.event(Event::Driver { driver: ways.driver(), refused: ways.refused.clone() });
     front.event(Event::Planned { steps: graph.nodes().enumerate().map(|(number, node)| info(plan, node, (&graph, number))).collect() });
     let memory = InMemory::mount(store, ways.driver())?;
@@ -136,9 +139,12 @@ pub fn build(job: &Job, store: &Store, place: &Place, front: &dyn Front) -> Resu
     };
     let work = |number, node, ready| site.step(number, node, ready);
     let schedule = Schedule::new(&graph, &slots, &stop, &work);
+    laps.lap("prepared the steps");
     let done = if site.is_in_turn() { schedule.in_turn() } else { schedule.at_once() };
+    laps.lap("did the steps");
     // The layers of what was done are kept for the next build, whatever became of this one.
     let packed = behind.finish();
+    laps.lap("waited for layers that were behind");
     for (step, span) in behind.spans() {
         front.event(Event::Spent { step, at: Spell::Compressing, span });
     }
@@ -148,13 +154,31 @@ pub fn build(job: &Job, store: &Store, place: &Place, front: &dyn Front) -> Resu
         (Ok(()), Ok(())) => {}
     }
     site.contexts.save(store)?;
+    laps.lap("kept what is known of the contexts' files");
     // Before its bytes would be written back.
     drop(std::mem::take(&mut *whole(&site.kept)));
     // A build that made nothing waits for nobody's disk. What a killed build before it left unsynced counts as missing after a power cut.
     if !whole(&site.made).is_empty() {
         store.sync()?;
     }
-    Ok(vec![(plan.platform.clone(), finish(&site, plan)?)])
+    laps.lap("let go of the steps' trees and synced what is new");
+    let made = finish(&site, plan)?;
+    laps.lap("assembled the image");
+    Ok(vec![(plan.platform.clone(), made)])
+}
+
+/// Tells the front of each part, if it is to be told.
+pub(super) struct Told<'a> {
+    front: &'a dyn Front,
+    laps: Option<Laps>,
+}
+
+impl Told<'_> {
+    pub(super) fn lap(&mut self, what: &str) {
+        if let Some(laps) = &mut self.laps {
+            self.front.event(Event::Phase(laps.lap(what)));
+        }
+    }
 }
 
 /// Where the steps get control groups, if a limit asks for them. Found out before the first step, so that no work is lost.
@@ -291,6 +315,11 @@ impl Site<'_> {
         self.front.event(Event::Spent { step: at.number, at: Spell::Whole, span });
         self.front.event(Event::Finished { step: at.number, how, millis: span.to.micros_since(span.from) / 1000 });
         result.map(|(after, _)| after)
+    }
+
+    /// Tells of the parts of a step.
+    pub(super) fn laps(&self, step: usize) -> Told<'_> {
+        Told { front: self.front, laps: self.job.phases.then(|| Laps::of_step(step)) }
     }
 
     /// Says that a step waited, if it is worth a word.

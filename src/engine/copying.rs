@@ -48,7 +48,9 @@ pub(super) fn copy(site: &Site<'_>, at: At<'_>, before: &Snapshot, copy: &Copy) 
     let mut attempt = 1;
     loop {
         let changed = Cell::new(false);
+        let mut laps = site.laps(at.number);
         let result = select(site, at, copy, Use::Key, &changed).and_then(|selection| {
+            laps.lap("listed and read the files");
             let recipe = Recipe::copy(at, before, &site.job.plan.platform, copy).with_selection(&copy.from, &selection);
             let recipe = recipe.with_git_dirs(&sources::git_dirs(site, copy)?);
             site.cached_or_made(at, &recipe, || make(site, at, before, copy, &selection, &changed))
@@ -70,7 +72,10 @@ fn unchanged(site: &Site<'_>, at: At<'_>, before: &Snapshot, copy: &Copy) -> Res
     let Some(paths) = copy.sources.iter().map(path).collect::<Option<Vec<_>>>() else { return Ok(None) };
     let Ok(source) = open(site, &copy.from, Use::Key) else { return Ok(None) };
     let spec = CopySpec { paths, parents: copy.parents, exclude: copy.exclude.clone(), jobs: 1 };
-    let Ok(Some(digest)) = rootfs::digest(source.source(), &spec) else { return Ok(None) };
+    let mut laps = site.laps(at.number);
+    let digest = rootfs::digest(source.source(), &spec);
+    laps.lap("looked at the files");
+    let Ok(Some(digest)) = digest else { return Ok(None) };
     let recipe = Recipe::copy(at, before, &site.job.plan.platform, copy).with_files(digest);
     site.cached(at, &recipe)
 }
@@ -197,6 +202,7 @@ fn make(
     changed: &Cell<bool>,
 ) -> Result<(Pending, Moments), Error> {
     site.stop.go_on()?;
+    let mut laps = site.laps(at.number);
     let chain = if key::stands_alone(copy) { Chain::default() } else { site.trees.chain(&before.layers)? };
     let owner = copy.chown.as_deref().map(|text| Accounts::of(&chain).owner(text)).transpose();
     let owner = owner.map_err(|error| fault::at(rootfs::Error::from(error), at.step, "chown", "not known there"))?;
@@ -222,7 +228,10 @@ fn make(
         changed.set(is_change(&error));
         fault::at(error, at.step, "dest", "copied to here")
     })?;
-    let made = write(site, at, draft, &chain).map_err(|error| {
+    laps.lap("laid the files out");
+    let made = write(site, at, draft, &chain);
+    laps.lap("wrote the layer's tar");
+    let made = made.map_err(|error| {
         changed.set(matches!(error, layer::Error::Changed { .. }));
         fault::at(error, at.step, "", "asked for here")
     })?;

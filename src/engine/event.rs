@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::timing::{Span, Spell, Used};
+use super::timing::{Phase, Span, Spell, Used};
 use crate::{
     cache::{SharedRecord, Why},
     diag::Diagnostic,
@@ -121,6 +121,8 @@ pub enum Event {
         /// When.
         span: Span,
     },
+    /// A part of the command, or of a step, is over. The engine tells of its parts only if [`super::Job::phases`] asks for it.
+    Phase(Phase),
     /// A step ended.
     Finished {
         /// Which.

@@ -71,6 +71,8 @@ pub struct Job {
     pub max_steps: usize,
     /// So many threads hash, compress and extract.
     pub jobs: usize,
+    /// Is the engine to tell of its parts ([`super::Event::Phase`])?
+    pub phases: bool,
     /// How the user wants steps to be run.
     pub driver: Preset,
     /// How the user wants what a step changes to be kept.

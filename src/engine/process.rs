@@ -12,6 +12,7 @@ use std::{
 use super::{
     Event, Fetched, Front, Job, build,
     driver::Place,
+    timing::{Laps, Phase},
     whole,
     wire::{self, BuiltImage, FromEngine, FromFront},
 };
@@ -113,12 +114,26 @@ impl Front for Remote {
     }
 }
 
-/// Serves one job on a socket, inside of the user namespace if there is to be one.
-pub fn serve(socket: UnixStream, lifeline: OwnedFd, handoff: OwnedFd, place: &Place) -> Result<(), Error> {
+/// Serves one job on a socket, inside of the user namespace if there is to be one. `done` are the parts that are over already.
+pub fn serve(
+    socket: UnixStream,
+    lifeline: OwnedFd,
+    handoff: OwnedFd,
+    place: &Place,
+    mut laps: Laps,
+    mut done: Vec<Phase>,
+) -> Result<(), Error> {
     let remote = Remote::new(socket, lifeline, handoff).map_err(|_error| gone())?;
     let job: Option<Job> = wire::receive(&mut *whole(&remote.answers)).ok().flatten();
     let Some(job) = job else { return Err(gone()) };
+    done.push(laps.lap("received what is to be done"));
     let store = Store::open(&job.store).map_err(Error::from).map(|store| store.within(job.bounds));
+    done.push(laps.lap("opened the store"));
+    if job.phases {
+        for phase in done {
+            remote.event(Event::Phase(phase));
+        }
+    }
     let built = store.as_ref().map_err(Clone::clone).and_then(|store| {
         let built = build::build(&job, store, place, &remote).map_err(|error| error.with_room(store));
         if let Some(told) = store.told() {

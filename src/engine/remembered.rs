@@ -71,7 +71,9 @@ impl Site<'_> {
 
     /// What is known of a recipe already, and told.
     pub(super) fn cached(&self, at: At<'_>, recipe: &Recipe<'_>) -> Result<Option<(Outcome, How)>, Error> {
+        let mut laps = self.laps(at.number);
         let outcome = self.known(at, &recipe.fields.key())?;
+        laps.lap("made its key and looked it up");
         Ok(outcome.inspect(|outcome| self.tell(at, recipe, outcome)).map(|outcome| (outcome, How::Cached)))
     }
 

@@ -35,7 +35,9 @@ use crate::{
 /// Runs the step unless its result is known.
 pub(super) fn run(site: &Site<'_>, at: At<'_>, before: &Snapshot, run: &Run) -> Result<(Outcome, How), Error> {
     refuse(site, at, run)?;
+    let mut laps = site.laps(at.number);
     let selected = mounts::select(site, at, run)?;
+    laps.lap("looked at what is mounted");
     let mut recipe = Recipe::run(at, before, &site.job.plan.platform, run, &site.job.limits);
     for each in &selected {
         if let Some(selection) = &each.selection {
@@ -64,15 +66,18 @@ fn refuse(site: &Site<'_>, at: At<'_>, run: &Run) -> Result<(), Error> {
 fn make(site: &Site<'_>, at: At<'_>, before: &Snapshot, run: &Run, selected: &[mounts::Selected]) -> Result<(Pending, Moments), Error> {
     let driver = site.ways.needed().map_err(|error| fault::at(error, at.step, "", "needed for this step"))?;
     refuse_here(site, at, run, driver)?;
+    let mut laps = site.laps(at.number);
     let scratch = site.store.scratch()?;
     // First: a layer that is extracted need not be read for its index.
     let place = Workplace::make(site, &before.layers, &scratch, driver.snapshots)?;
+    laps.lap("made the tree that it runs in");
     let chain = site.trees.chain(&before.layers)?;
     let account = Account::of(&chain, &run.user).map_err(|error| fault::at(error, at.step, "user", "this step runs as that user"))?;
     let Prepared { mounts, env, held, mounted, moments } = mounts::prepare(site, at, selected, scratch.path())?;
     site.stop.go_on()?;
     let foreign = Foreign { rooted: layer::unmarked(&chain, site.ways.owners()), mounted };
     let spec = Spec { foreign, ..spec(site, run, driver, place.root(&scratch)?, &account, mounts, env)? };
+    laps.lap("prepared its mounts");
     let mut output = |stream, bytes: &[u8]| site.front.event(Event::Output { step: at.number, stream, bytes: bytes.to_vec() });
     let begun = Instant::now();
     let finished = sandbox::run(spec, site.stop.fd(), &mut output);
@@ -84,7 +89,10 @@ fn make(site: &Site<'_>, at: At<'_>, before: &Snapshot, run: &Run, selected: &[m
         site.front.event(Event::Note { text: sandbox::probe::OUTER_PROC.to_owned() });
     }
     verdict(site, at, &finished, &place)?;
-    Ok((place.keep(site, at, &chain, &finished)?, moments))
+    let mut laps = site.laps(at.number);
+    let kept = place.keep(site, at, &chain, &finished)?;
+    laps.lap("compared what it left and wrote the layer's tar");
+    Ok((kept, moments))
 }
 
 /// What a step cannot have where it is run like this.

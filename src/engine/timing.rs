@@ -1,4 +1,4 @@
-//! When things were, and what they took: for the page of `--timings`.
+//! When things were, and what they took: for the page of `--timings` and for `--log-level`.
 
 use std::time::Duration;
 
@@ -35,6 +35,57 @@ impl Span {
     /// Until now.
     pub fn since(from: Instant) -> Self {
         Self { from, to: Instant::now() }
+    }
+}
+
+/// Which process was at it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum By {
+    /// The user's side.
+    Front,
+    /// What does the steps.
+    Engine,
+}
+
+/// A part of a command, or of a step, as a log tells it. It names numbers and sizes, and nothing that somebody else wrote: neither a path
+/// nor a name, an argument or an address.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Phase {
+    /// Who was at it.
+    pub by: By,
+    /// Of which step it is a part.
+    pub step: Option<usize>,
+    /// What was done.
+    pub what: String,
+    /// When.
+    pub span: Span,
+}
+
+/// One part after the other: each begins where the one before it ended.
+#[derive(Debug)]
+pub struct Laps {
+    by: By,
+    step: Option<usize>,
+    from: Instant,
+}
+
+impl Laps {
+    /// The first part begins now.
+    pub fn begin(by: By) -> Self {
+        Self { by, step: None, from: Instant::now() }
+    }
+
+    /// Of a step of the engine.
+    pub fn of_step(step: usize) -> Self {
+        Self { step: Some(step), ..Self::begin(By::Engine) }
+    }
+
+    /// A part is over.
+    pub fn lap(&mut self, what: impl Into<String>) -> Phase {
+        let span = Span::since(self.from);
+        self.from = span.to;
+        Phase { by: self.by, step: self.step, what: what.into(), span }
     }
 }
 

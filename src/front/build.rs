@@ -20,7 +20,7 @@ use crate::{
     dockerfile,
     engine::{
         Allowed, Event, Job,
-        timing::{Instant, Span},
+        timing::{By, Instant, Laps, Span},
         wire::BuiltImage,
     },
     error::{Error, Kind},
@@ -66,6 +66,8 @@ pub struct Request {
     pub max_steps: usize,
     /// So many threads hash, compress and extract.
     pub jobs: usize,
+    /// Is the engine to tell of its parts ([`Event::Phase`])?
+    pub phases: bool,
     /// How steps are to be run.
     pub driver: Preset,
     /// How what they change is to be kept.
@@ -120,16 +122,20 @@ pub fn build(
     event: &mut dyn FnMut(Event),
     stdout: &mut dyn Write,
 ) -> Result<Built, Error> {
+    let mut laps = Laps::begin(By::Front);
     let parsed = dockerfile::parse(&text.source.text);
+    event(Event::Phase(laps.lap(format!("parsed {} bytes", text.source.text.len()))));
     if !parsed.errors.is_empty() {
         return Err(Error::at(Kind::Request, parsed.errors));
     }
     layer::employ(request.jobs);
     let named = Named::default();
     let plan = judge::plan(request, (context, &named), (text, &parsed), session, event)?;
+    let mut laps = Laps::begin(By::Front);
     let sources = sources(&plan);
     let (caches, imported) = cache::bring(&request.cache_from, &plan.platform, session, event);
     let job = Job { imported, ..job(request, (context, &named), text, session, plan)? };
+    event(Event::Phase(laps.lap("wrote down what is to be done")));
     Work { request, session, job, sources, caches }.done(event, stdout)
 }
 
@@ -206,6 +212,7 @@ impl Work<'_> {
             }
         };
         let built = engine_process::run(&self.job, &answers, cancel, &mut seen)?;
+        let mut laps = Laps::begin(By::Front);
         let mut images = Vec::new();
         let mut places = Vec::new();
         for BuiltImage { platform, manifest, moments } in built {
@@ -225,6 +232,7 @@ impl Work<'_> {
             places.extend(cache::write(&self.request.cache_to, &made, &records, &self.job, store)?);
             images.push((platform, image));
         }
+        event(Event::Phase(laps.lap("read the image, named it and wrote what it goes to")));
         if places.is_empty() {
             places.push("the local store, without a name".to_owned());
         }
@@ -303,6 +311,7 @@ fn job(request: &Request, (context, named): (&Context, &Named), text: &Text, ses
         namespaces,
         max_steps: request.max_steps,
         jobs: request.jobs,
+        phases: request.phases,
         driver: request.driver,
         snapshots: request.snapshots,
     })

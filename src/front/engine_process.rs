@@ -24,6 +24,7 @@ use crate::{
     engine::{
         self, Event, Job,
         driver::Place,
+        timing::{By, Laps},
         wire::{self, BuiltImage, FromEngine, FromFront},
     },
     error::{Error, Kind},
@@ -72,7 +73,7 @@ pub(super) fn run(job: &Job, answers: &Answers<'_>, cancel: &Cancel, event: &mut
     let lifeline = cancel.lifeline().try_clone_to_owned().map_err(broken)?;
     let (handoff, their_handoff) = wire::fd_sockets().map_err(broken)?;
     std::thread::scope(|scope| {
-        let serve = move || engine::process::serve(theirs, lifeline, their_handoff, &Place::plain());
+        let serve = move || engine::process::serve(theirs, lifeline, their_handoff, &Place::plain(), Laps::begin(By::Engine), Vec::new());
         drop(std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, serve).map_err(broken)?);
         wire::send(&ours, job).map_err(broken)?;
         result(converse(&ours, &handoff, answers, event), cancel, "the engine ended without a result")
@@ -87,8 +88,10 @@ fn in_process(
     ours: UnixStream,
     theirs: UnixStream,
 ) -> Outcome {
+    let mut laps = Laps::begin(By::Front);
     let (handoff, their_handoff) = wire::fd_sockets().map_err(broken)?;
     let (engine, refused) = spawn(job.driver, &[theirs.as_fd(), cancel.lifeline(), their_handoff.as_fd()])?;
+    event(Event::Phase(laps.lap("started an engine")));
     // Else the sockets would not end with the engine.
     drop((theirs, their_handoff));
     wire::send(&ours, job).map_err(broken)?;
@@ -99,9 +102,11 @@ fn in_process(
         event(happened);
     };
     let outcome = converse(&ours, &handoff, answers, &mut with_refusals);
+    event(Event::Phase(laps.lap("heard the engine out")));
     // The engine waits for it.
     drop(ours);
     let status = engine.wait().map_err(broken)?;
+    event(Event::Phase(laps.lap("waited for the engine's end")));
     result(outcome, cancel, &format!("the engine's process ended with status {status} and without a result"))
 }
 
@@ -143,13 +148,15 @@ fn result(outcome: std::io::Result<Option<Outcome>>, cancel: &Cancel, without: &
 
 /// The engine's process, from its first instruction.
 pub fn engine_main() -> std::process::ExitCode {
+    let mut laps = Laps::begin(By::Engine);
     let Ok(entered) = enter::become_engine() else { return std::process::ExitCode::from(Kind::Environment.exit_code()) };
     let place = Place::of(&entered);
     let mut fds = entered.fds.into_iter();
     let (Some(socket), Some(lifeline), Some(handoff)) = (fds.next(), fds.next(), fds.next()) else {
         return std::process::ExitCode::from(Kind::Bug.exit_code());
     };
-    let served = engine::process::serve(UnixStream::from(socket), lifeline, handoff, &place);
+    let entered = vec![laps.lap("became what runs steps")];
+    let served = engine::process::serve(UnixStream::from(socket), lifeline, handoff, &place, laps, entered);
     if served.is_ok() { std::process::ExitCode::SUCCESS } else { std::process::ExitCode::from(Kind::Interrupted.exit_code()) }
 }
 

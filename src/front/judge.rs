@@ -6,7 +6,10 @@ use super::{Context, Request, Session, Text, bases::LookUp, judged_files::Judged
 use crate::{
     diag::Diagnostic,
     dockerfile::{self, Parsed},
-    engine::Event,
+    engine::{
+        Event,
+        timing::{By, Laps},
+    },
     error::{Error, Kind},
     lint::{self, BadOptions, Files, Finding, Options, Subject},
     plan::{self, Outline, Plan, Survey, Wanted},
@@ -75,12 +78,16 @@ pub(super) fn plan(
     session: &Session<'_>,
     event: &mut dyn FnMut(Event),
 ) -> Result<Plan, Error> {
+    let mut laps = Laps::begin(By::Front);
     let options = options(request, &text.source.text)?;
     let Survey { facts, plan } = survey(request, contexts, parsed, session, Wanted::Target, event);
     let plan = plan.map_err(|unresolved| Error::at(unresolved.kind, unresolved.places))?;
+    let steps: usize = plan.stages.iter().map(|stage| stage.steps.len()).sum();
+    event(Event::Phase(laps.lap(format!("planned {} stages of {steps} steps, with their bases", plan.stages.len()))));
     let files = JudgedFiles::of(contexts.0, text.path.as_deref());
     let files = files.as_ref().map(|files| files as &dyn Files);
     let found = lint::check(Subject { text: &text.source.text, parsed, facts: Some(&facts), files }, &options);
+    event(Event::Phase(laps.lap("applied the rules")));
     tell(found.iter().map(Finding::diagnostic).chain(plan.warnings.iter().cloned()), event);
     match lint::violation(&options, &found) {
         None => Ok(plan),

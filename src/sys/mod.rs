@@ -28,4 +28,4 @@ pub use namespace::{
 pub use poll::{is_ready, is_ready_within};
 pub use seccomp::{Filter, Instruction};
 pub use spawn::{Child, Launch, Namespaces, Program, ResourceLimit, Stage, Supervised, as_standard, inherited_fd};
-pub use usage::{Usage, reap};
+pub use usage::{Usage, reap, used_by_all};

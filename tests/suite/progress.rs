@@ -101,3 +101,69 @@ fn the_metadata_file_has_each_step_beside_the_keys_of_buildx() {
     }
     assert!(!told.to_string().contains("hunter"), "{told}");
 }
+
+/// What the lines of a log are of, by level.
+fn logged<'a>(stderr: &'a str, level: &str) -> Vec<&'a str> {
+    let of =
+        |line: &'a str| line.strip_prefix(level)?.split_once(" ms  ").and_then(|(_, rest)| rest.split_once(" ms  ")).map(|(_, rest)| rest);
+    stderr.lines().filter_map(of).collect()
+}
+
+#[test]
+fn each_level_of_the_log_tells_more_than_the_one_before_it() {
+    let project = Project::with_busybox();
+    let _path = project.file("src/a", "a");
+    project.dockerfile("FROM busybox\nCOPY src /src\nRUN echo > /f\n");
+    let at = |level: &str, args: &[&str]| project.run([&["build", "-q", "--log-level", level], args, &["ctx"]].concat()).good();
+    let first = at("trace", &[]).stderr;
+    let (debug, trace) = (logged(&first, "debug"), logged(&first, "trace"));
+    for part in [
+        "front   parsed ",
+        "front   planned 1 stages of 2 steps",
+        "engine  opened the store",
+        "engine  did the steps",
+        "#1      done",
+        "#2      done",
+    ] {
+        assert!(debug.iter().any(|line| line.starts_with(part)), "{part}\n{first}");
+    }
+    for part in [
+        "#1      looked at the files",
+        "#2      made its key and looked it up",
+        "#2      ran",
+        "#2      was compressed",
+        "#2      has the record ",
+    ] {
+        assert!(trace.iter().any(|line| line.starts_with(part)), "{part}\n{first}");
+    }
+    let again = at("debug", &[]).stderr;
+    assert!(logged(&again, "debug").contains(&"#2      cached") && logged(&again, "trace").is_empty(), "{again}");
+    let info = at("info", &[]).stderr;
+    assert_eq!(info.lines().count(), 1, "{info}");
+    assert!(logged(&info, "info ")[0].starts_with("in all  exit code 0; "), "{info}");
+    assert_eq!(at("off", &[]).stderr, "");
+    let failed = project.run(["--log-level", "info", "tag", "nothing", "other"]);
+    assert!(failed.stderr.contains(&format!("exit code {}; ", failed.code.unwrap())), "{}", failed.stderr);
+    let _refused = project.run(["build", "--log-level", "loud", "ctx"]).ends_with(2).says(&["off, info, debug, trace"]);
+}
+
+#[test]
+fn the_log_tells_the_parts_on_one_clock() {
+    let project = Project::with_busybox();
+    project.dockerfile("FROM busybox\nRUN sleep 0.2\n");
+    let ran = project.build(&["--log-level", "debug"]).good();
+    let micros = |text: &str| text.trim().replace('.', "").parse::<u64>().unwrap();
+    let lines: Vec<(u64, u64, &str)> = ran
+        .stderr
+        .lines()
+        .filter_map(|line| {
+            let (at, rest) = line.strip_prefix("debug").or_else(|| line.strip_prefix("info "))?.split_once(" ms ")?;
+            let (took, what) = rest.split_once(" ms  ")?;
+            Some((micros(at), micros(took), what))
+        })
+        .collect();
+    let of = |what: &str| *lines.iter().find(|(.., said)| said.starts_with(what)).unwrap_or_else(|| panic!("{what}\n{}", ran.stderr));
+    let (heard, steps, step, all) = (of("front   heard the engine out"), of("engine  did the steps"), of("#1 "), of("in all"));
+    assert!(step.1 >= 200_000 && step.1 <= steps.1 && steps.1 <= heard.1 && heard.1 <= all.1, "{}", ran.stderr);
+    assert!(steps.0 <= heard.0 && heard.0 <= all.0 && heard.0 - heard.1 <= steps.0 - steps.1, "{}", ran.stderr);
+}

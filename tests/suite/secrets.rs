@@ -71,6 +71,8 @@ impl Secrets {
             "outputs/iid",
             "-o",
             "type=local,dest=outputs/local",
+            "--log-level",
+            "trace",
         ]);
         for output in outputs {
             args.extend(["-o", output]);
