@@ -277,6 +277,21 @@ fn fill_up(small: &Small, kind: &str) {
 }
 
 #[test]
+fn a_tree_that_a_killed_build_left_without_its_index_is_no_damage_and_goes() {
+    let project = Project::with_busybox();
+    project.dockerfile("FROM busybox\nRUN echo 1 > /one\nRUN echo 2 > /two\n");
+    let image = project.image(&[]);
+    let trees =
+        || fs::read_dir(project.store().join("trees")).unwrap().flatten().map(|domain| fs::read_dir(domain.path()).unwrap().count());
+    let before: usize = trees().sum();
+    fs::remove_file(project.store().join("index").join(image.diff_ids()[1].trim_start_matches("sha256:"))).unwrap();
+    let checked = project.run(["fsck"]).good();
+    assert!(checked.out().contains("wrong: 0"), "{}", checked.out());
+    assert!(trees().sum::<usize>() < before);
+    assert_eq!(project.image(&[]).diff_ids(), image.diff_ids());
+}
+
+#[test]
 fn a_disk_that_is_full_at_any_moment_costs_that_build_and_nothing_else() {
     if !need_root() || !am_root() {
         return;
