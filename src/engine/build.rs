@@ -12,6 +12,7 @@ use super::{
     copying,
     driver::{Place, Ways},
     graph::{Graph, Node},
+    looking::Looking,
     permits::Permits,
     running,
     schedule::Schedule,
@@ -102,12 +103,13 @@ pub struct Made {
 
 /// Builds the plan's target. The result has one entry for each platform: one, for now.
 pub fn build(job: &Job, store: &Store, place: &Place, front: &dyn Front) -> Result<Vec<(Platform, Made)>, Error> {
+    let looking = Looking(front);
+    let front: &dyn Front = if job.only_look { &looking } else { front };
     let plan = &job.plan;
     let mut laps = Told { front, laps: job.phases.then(|| Laps::begin(By::Engine)) };
     let graph = Graph::of(plan);
-    laps.lap("made the graph");
     let ways = Ways::find(place, job.snapshots, store)?;
-    laps.lap("found a way to keep what steps change");
+    laps.lap("made the graph, and found a way to keep what steps change");
     front.event(Event::Driver { driver: ways.driver(), refused: ways.refused.clone() });
     front.event(Event::Planned { steps: graph.nodes().enumerate().map(|(number, node)| info(plan, node, (&graph, number))).collect() });
     let memory = InMemory::mount(store, ways.driver())?;
@@ -148,11 +150,11 @@ pub fn build(job: &Job, store: &Store, place: &Place, front: &dyn Front) -> Resu
     for (step, span) in behind.spans() {
         front.event(Event::Spent { step, at: Spell::Compressing, span });
     }
-    match (done, packed) {
-        (Err(stopped), Err(why)) if stopped.kind == Kind::Interrupted => return Err(why),
-        (Err(error), _) | (Ok(()), Err(error)) => return Err(error),
-        (Ok(()), Ok(())) => {}
+    if job.only_look && done.is_err() {
+        // What was read need not be read again by who does the work.
+        let _only_slower = site.contexts.save(store);
     }
+    both(done, packed)?;
     site.contexts.save(store)?;
     laps.lap("kept what is known of the contexts' files");
     // Before its bytes would be written back.
@@ -165,6 +167,15 @@ pub fn build(job: &Job, store: &Store, place: &Place, front: &dyn Front) -> Resu
     let made = finish(&site, plan)?;
     laps.lap("assembled the image");
     Ok(vec![(plan.platform.clone(), made)])
+}
+
+/// Of two errors the one to tell: what was stopped by the other is not to blame.
+fn both(done: Result<(), Error>, packed: Result<(), Error>) -> Result<(), Error> {
+    match (done, packed) {
+        (Err(stopped), Err(why)) if stopped.kind == Kind::Interrupted => Err(why),
+        (Err(error), _) | (Ok(()), Err(error)) => Err(error),
+        (Ok(()), Ok(())) => Ok(()),
+    }
 }
 
 /// Tells the front of each part, if it is to be told.
@@ -277,7 +288,7 @@ impl Site<'_> {
     /// Is one step done after the other? Where there are no namespaces what a step has started is found among all that this
     /// process has: nothing tells the orphans of one step from those of another.
     fn is_in_turn(&self) -> bool {
-        self.job.max_steps <= 1 || self.ways.driver().is_some_and(|driver| driver.isolation == Isolation::Chroot)
+        self.job.only_look || self.job.max_steps <= 1 || self.ways.driver().is_some_and(|driver| driver.isolation == Isolation::Chroot)
     }
 
     /// Does a step of the graph, and notes how its stage stands after it.

@@ -9,6 +9,7 @@ use super::{
     contexts::Opening,
     fault,
     key::{self, Recipe},
+    looking::unknown,
     snapshot::{Held, Snapshot},
     sources,
 };
@@ -44,6 +45,9 @@ pub(super) fn workdir(site: &Site<'_>, at: At<'_>, before: &Snapshot, path: &str
 pub(super) fn copy(site: &Site<'_>, at: At<'_>, before: &Snapshot, copy: &Copy) -> Result<(Outcome, How), Error> {
     if let Some(found) = unchanged(site, at, before, copy)? {
         return Ok(found);
+    }
+    if site.job.only_look && copy.sources.iter().all(|source| matches!(source, CopySource::Path(_))) {
+        return Err(unknown());
     }
     let mut attempt = 1;
     loop {

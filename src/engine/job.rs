@@ -67,6 +67,8 @@ pub struct Job {
     pub compression: Compression,
     /// Must the engine enter a user namespace? Not when no step has to see a tree.
     pub namespaces: bool,
+    /// Is it only to be looked whether all steps are known? Then the first one that is not ends the build, and nothing is made or asked for.
+    pub only_look: bool,
     /// So many steps run at once.
     pub max_steps: usize,
     /// So many threads hash, compress and extract.

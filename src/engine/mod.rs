@@ -18,6 +18,7 @@ mod fault;
 pub mod graph;
 mod job;
 mod key;
+mod looking;
 mod mounts;
 mod permits;
 pub mod process;

@@ -211,7 +211,10 @@ impl Work<'_> {
                 event(happened);
             }
         };
-        let built = engine_process::run(&self.job, &answers, cancel, &mut seen)?;
+        let built = match self.looked(&answers, &mut seen) {
+            Some(built) => built,
+            None => engine_process::run(&self.job, &answers, cancel, &mut seen)?,
+        };
         let mut laps = Laps::begin(By::Front);
         let mut images = Vec::new();
         let mut places = Vec::new();
@@ -237,6 +240,26 @@ impl Work<'_> {
             places.push("the local store, without a name".to_owned());
         }
         Ok(Built { images, places })
+    }
+
+    /// What is there if no step has to be done: found by a thread of this process, without what a step needs to run. `None`: there is
+    /// something to do, or something is in the way, which is told by who does it.
+    fn looked(&self, answers: &Answers<'_>, event: &mut dyn FnMut(Event)) -> Option<Vec<BuiltImage>> {
+        let job = &self.job;
+        let has_groups = !job.limits.group.is_empty() || job.limits.group_parent.is_some();
+        if !job.namespaces || !job.no_cache.is_empty() || has_groups {
+            return None;
+        }
+        let (mut laps, mut heard) = (Laps::begin(By::Front), Vec::new());
+        let looking = Job { namespaces: false, only_look: true, ..job.clone() };
+        let built = engine_process::run(&looking, answers, self.session.cancel, &mut |happened| heard.push(happened));
+        let Ok(built) = built else {
+            event(Event::Phase(laps.lap("looked whether all steps are known: they are not")));
+            return None;
+        };
+        heard.into_iter().for_each(&mut *event);
+        event(Event::Phase(laps.lap("looked whether all steps are known: they are")));
+        Some(built)
     }
 
     /// The image with the times that a `SOURCE_DATE_EPOCH` gives its layers, unless nobody wants it.
@@ -309,6 +332,7 @@ fn job(request: &Request, (context, named): (&Context, &Named), text: &Text, ses
         allowed: request.allowed,
         compression: compression(&request.outputs),
         namespaces,
+        only_look: false,
         max_steps: request.max_steps,
         jobs: request.jobs,
         phases: request.phases,

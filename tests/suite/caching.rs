@@ -99,3 +99,23 @@ fn a_layer_that_is_damaged_in_the_store_is_made_again() {
     let again = crate::harness::Image::of_layout(&project.path("again"));
     assert_eq!(before.tree().keys().collect::<Vec<_>>(), again.tree().keys().collect::<Vec<_>>());
 }
+
+#[test]
+fn what_is_all_known_starts_nothing_that_could_run_a_step() {
+    let project = project();
+    project.dockerfile(&format!("{DOCKERFILE}RUN --mount=type=bind,target=/ctx cat /ctx/late > /mounted\nCOPY <<EOF /here\ntext\nEOF\n"));
+    let build = |args: &[&str]| project.build(&[&["--log-level", "debug"], args].concat()).good().stderr;
+    let (started, none) = ("started an engine", "steps: none is run");
+    let first = build(&[]);
+    assert!(first.contains(started) && first.contains("they are not") && !first.contains(none), "{first}");
+    let second = build(&[]);
+    assert!(!second.contains(started) && second.contains("they are\n") && second.contains(none), "{second}");
+    assert_eq!(second.matches("CACHED").count(), 7, "{second}");
+    let _late = project.file("late", "2");
+    let third = build(&[]);
+    assert!(third.contains(started) && third.contains(" DONE "), "{third}");
+    // A step that was looked at twice is told once.
+    assert_eq!(third.lines().filter(|line| line.starts_with("#1 [")).count(), 1, "{third}");
+    assert!(!build(&[]).contains(started));
+    assert!(build(&["--no-cache"]).contains(started));
+}

@@ -69,7 +69,7 @@ impl Way {
         output_of(&mut self.command(project, args))
     }
 
-    /// `lapstrake build --progress plain ARGS ctx`, which must say that it goes this way.
+    /// `lapstrake build --progress plain ARGS ctx`, which must say that it goes this way, unless no step is run.
     pub(crate) fn build(self, project: &Project, args: &[&str]) -> Ran {
         let own: &[&str] = match self {
             Self::Overlay => &["--driver", "userns", "--snapshots", "overlay"],
@@ -77,7 +77,8 @@ impl Way {
             Self::Memory | Self::Chroot | Self::Nested => &[],
         };
         let ran = self.run(project, &[&["build", "--progress", "plain"], own, args, &["ctx"]].concat());
-        assert!(ran.stderr.contains(self.named()), "{self:?}: {}", ran.all());
+        let ran_none = ran.stderr.contains("steps: none is run") && !ran.stderr.contains(" DONE ");
+        assert!(ran_none || ran.stderr.contains(self.named()), "{self:?}: {}", ran.all());
         ran
     }
 
