@@ -1,14 +1,14 @@
 //! Why a step missed: what is different from the nearest earlier record of its instruction.
 
 use std::{
-    cmp::Ordering,
     collections::{BTreeMap, BTreeSet},
+    sync::Arc,
 };
 
 use super::{
     BELOW, FILES,
-    path_value::PathValue,
-    record::{Record, Subject, last_keys, lists, load, salted_paths},
+    paths::{self, Paths},
+    record::{Record, Subject, last_keys, lists, load},
     why::{Change, Of, Why},
 };
 use crate::store::{self, Store};
@@ -22,7 +22,13 @@ const LISTED: usize = 100;
 /// A field is named by its label (`ARG GIT_SHA: changed`), a path by what is different (`package-lock.json: content`,
 /// `src/a.py: mode 0644→0664`, `src/b.py: removed`); the fields [`FILES`] and [`BELOW`] are named only if nothing is known
 /// of what they are digests of.
-pub fn explain(store: &Store, subject: &Subject<'_>) -> Result<Why, store::Error> {
+///
+/// `paths` is asked for what the step took, if an earlier record says what it had taken.
+pub fn explain<E: From<store::Error>>(
+    store: &Store,
+    subject: &Subject<'_>,
+    paths: impl FnOnce() -> Result<Arc<Paths>, E>,
+) -> Result<Why, E> {
     let salt = store.salt()?;
     let (key, now) = (subject.fields.key().hex(), subject.fields.salted(&salt));
     let (mut seen, mut was_here) = (BTreeSet::new(), false);
@@ -43,8 +49,10 @@ pub fn explain(store: &Store, subject: &Subject<'_>) -> Result<Why, store::Error
     let Some((earlier, record, mut changes)) = nearest.filter(|_| !was_here) else {
         return Ok(if was_here || !seen.is_empty() { Why::RecordGone } else { Why::First });
     };
-    let before: Option<Vec<(String, String)>> = load(store, &format!("{earlier}-0"))?;
-    let files = before.map(|before| changed_paths(&before, &salted_paths(&salt, subject.paths))).unwrap_or_default();
+    let files = match Paths::load(store, &format!("{earlier}-0"))? {
+        Some(before) => paths::changed(&before, &*paths()?)?,
+        None => Vec::new(),
+    };
     if !files.is_empty() {
         changes.retain(|change| !change.name.starts_with(FILES));
     }
@@ -97,47 +105,4 @@ fn numbered(fields: &[(String, String)]) -> BTreeMap<(&str, usize), &String> {
         all.insert((label.as_str(), *number), value);
     }
     all
-}
-
-/// Walks two sorted lists of paths at once. What is gone and has come again under another name is renamed.
-fn changed_paths(before: &[(String, String)], now: &[(String, String)]) -> Vec<Change> {
-    let (mut changes, mut gone, mut come) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut old, mut new) = (before.iter().peekable(), now.iter().peekable());
-    loop {
-        let order = match (old.peek(), new.peek()) {
-            (None, None) => break,
-            (Some(_), None) => Ordering::Less,
-            (None, Some(_)) => Ordering::Greater,
-            (Some((one, _)), Some((other, _))) => one.cmp(other),
-        };
-        let left = if order == Ordering::Greater { None } else { old.next() };
-        let right = if order == Ordering::Less { None } else { new.next() };
-        match (left, right) {
-            (Some((path, old)), Some((_, new))) => {
-                let change = PathValue::parse(old).change(&PathValue::parse(new));
-                changes.extend(change.map(|how| file(path.clone(), how)));
-            }
-            (Some(left), None) => gone.push(left),
-            (None, Some(right)) => come.push(right),
-            (None, None) => {}
-        }
-    }
-    let mut renamed: BTreeMap<&String, Vec<&String>> = BTreeMap::new();
-    for (path, value) in gone.iter().rev() {
-        renamed.entry(value).or_default().push(path);
-    }
-    for (path, value) in come {
-        changes.push(match renamed.get_mut(value).filter(|_| !value.contains(":dir:")).and_then(Vec::pop) {
-            Some(earlier) => file(format!("{earlier}→{path}"), "renamed".to_owned()),
-            None => file(path.clone(), "added".to_owned()),
-        });
-    }
-    let left = renamed.into_values().flatten().map(|path| file(path.clone(), "removed".to_owned()));
-    changes.extend(left);
-    changes.sort_by(|one, other| one.name.cmp(&other.name));
-    changes
-}
-
-fn file(name: String, how: String) -> Change {
-    Change { of: Of::File, name, how }
 }

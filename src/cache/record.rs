@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use super::{
     below::{Below, Kept},
     fields::{Fields, StepKey, salted},
-    path_value::PathValue,
+    paths::Paths,
 };
 use crate::{
     oci::DiffId,
@@ -50,8 +50,6 @@ pub struct Subject<'a> {
     pub instruction: &'a Instruction,
     /// What the field [`super::BELOW`] is a digest of.
     pub below: &'a Below,
-    /// What the fields [`super::FILES`] are digests of.
-    pub paths: &'a [(String, PathValue)],
 }
 
 /// The form of `cache/<key>`.
@@ -69,14 +67,12 @@ pub fn look_up(store: &Store, key: &StepKey) -> Result<Option<Outcome>, store::E
     Ok(load::<Record>(store, &key.hex())?.map(|record| record.outcome))
 }
 
-/// Records an outcome with its decomposed key.
-pub fn record(store: &Store, subject: &Subject<'_>, outcome: &Outcome) -> Result<(), store::Error> {
+/// Records an outcome with its decomposed key, and what the fields [`super::FILES`] are digests of.
+pub fn record(store: &Store, subject: &Subject<'_>, paths: &Paths, outcome: &Outcome) -> Result<(), store::Error> {
     let salt = store.salt()?;
     let key = subject.fields.key().hex();
     // The details first: a record whose details are missing would say less than it could.
-    if !subject.paths.is_empty() {
-        save(store, &format!("{key}-0"), &salted_paths(&salt, subject.paths))?;
-    }
+    paths.save(store, &format!("{key}-0"))?;
     let shown = subject.instruction.text.chars().take(SHOWN).collect();
     let record = Record { outcome: outcome.clone(), shown, fields: subject.fields.salted(&salt), below: subject.below.kept(&salt) };
     save(store, &key, &record)?;
@@ -104,21 +100,6 @@ pub(super) fn lists(salt: &[u8; 32], instruction: &Instruction) -> [String; 2] {
 /// The keys of the last records in a list, the most recent first.
 pub(super) fn last_keys(store: &Store, list: &str) -> Result<Vec<String>, store::Error> {
     Ok(load(store, list)?.unwrap_or_default())
-}
-
-/// The paths sorted, each value's digests salted: a file in a context may be short and secret.
-pub(super) fn salted_paths(salt: &[u8; 32], paths: &[(String, PathValue)]) -> Vec<(String, String)> {
-    let part = |label: &str, value: &str| if value.is_empty() { String::new() } else { salted(salt, label, value.as_bytes()) };
-    let mut all: Vec<_> = paths
-        .iter()
-        .map(|(path, value)| {
-            // Not bound to the path: a file that only has another name is found again.
-            let (attributes, digest) = (part("attributes", &value.attributes), part("content", &value.digest));
-            (path.clone(), PathValue { attributes, digest, ..value.clone() }.to_string())
-        })
-        .collect();
-    all.sort();
-    all
 }
 
 /// Reads a part of the cache. What has another form than ours is missing.

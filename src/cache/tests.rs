@@ -1,8 +1,8 @@
 //! Records and reasons, on a real store.
 
-use std::fs;
+use std::{fs, sync::Arc};
 
-use super::{Below, Fields, Instruction, Outcome, PathValue, Subject, look_up};
+use super::{Below, Fields, Instruction, Outcome, PathValue, Paths, Subject, Telling, look_up};
 use crate::{
     oci::{DiffId, Digest},
     store::Store,
@@ -22,13 +22,19 @@ fn record(
     outcome: &Outcome,
 ) -> Result<(), crate::store::Error> {
     let (instruction, below) = (instruction(place, place), Below::default());
-    super::record(store, &Subject { fields, instruction: &instruction, below: &below, paths }, outcome)
+    super::record(store, &Subject { fields, instruction: &instruction, below: &below }, &told(store, paths)?, outcome)
+}
+
+fn told(store: &Store, paths: &[(String, PathValue)]) -> Result<Paths, crate::store::Error> {
+    let mut telling = Telling::new(store)?;
+    paths.iter().try_for_each(|(path, value)| telling.tell(path.clone(), value))?;
+    telling.finish()
 }
 
 /// The lines; none: there is no earlier record.
 fn explain(store: &Store, fields: &Fields, place: &str, paths: &[(String, PathValue)]) -> Result<Vec<String>, crate::store::Error> {
     let (instruction, below) = (instruction(place, place), Below::default());
-    let why = super::explain(store, &Subject { fields, instruction: &instruction, below: &below, paths })?;
+    let why = super::explain(store, &Subject { fields, instruction: &instruction, below: &below }, || told(store, paths).map(Arc::new))?;
     Ok(if why == super::Why::First { Vec::new() } else { why.lines() })
 }
 
@@ -161,14 +167,14 @@ fn another_store_has_another_salt() {
 fn an_instruction_is_known_by_its_text_where_it_stands_elsewhere() {
     let (_dir, store) = store();
     let (below, old, new) = (Below::default(), instruction("RUN 1", "RUN make"), instruction("RUN 2", "RUN make"));
-    let of = |fields, instruction| Subject { fields, instruction, below: &below, paths: &[] };
+    let of = |fields, instruction| Subject { fields, instruction, below: &below };
     let (one, two) = (run("a", "1"), run("b", "1"));
-    super::record(&store, &of(&one, &old), &outcome("x")).unwrap();
-    assert_eq!(super::explain(&store, &of(&two, &new)).unwrap().lines(), ["image: changed"]);
+    super::record(&store, &of(&one, &old), &Paths::default(), &outcome("x")).unwrap();
+    assert_eq!(super::explain(&store, &of(&two, &new), || told(&store, &[]).map(Arc::new)).unwrap().lines(), ["image: changed"]);
     let edited = instruction("RUN 1", "RUN make all");
-    assert_eq!(super::explain(&store, &of(&two, &edited)).unwrap().lines(), ["image: changed"]);
+    assert_eq!(super::explain(&store, &of(&two, &edited), || told(&store, &[]).map(Arc::new)).unwrap().lines(), ["image: changed"]);
     let elsewhere = Instruction { project: "there".into(), ..old.clone() };
-    assert_eq!(super::explain(&store, &of(&two, &elsewhere)).unwrap(), super::Why::First);
+    assert_eq!(super::explain(&store, &of(&two, &elsewhere), || told(&store, &[]).map(Arc::new)).unwrap(), super::Why::First);
 }
 
 #[test]

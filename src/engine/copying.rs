@@ -55,7 +55,7 @@ pub(super) fn copy(site: &Site<'_>, at: At<'_>, before: &Snapshot, copy: &Copy) 
         let mut laps = site.laps(at.number);
         let result = select(site, at, copy, Use::Key, &changed).and_then(|selection| {
             laps.lap("listed and read the files");
-            let recipe = Recipe::copy(at, before, &site.job.plan.platform, copy).with_selection(&copy.from, &selection);
+            let recipe = Recipe::copy(at, before, &site.job.plan.platform, copy).with_selection(&copy.from, &selection)?;
             let recipe = recipe.with_git_dirs(&sources::git_dirs(site, copy)?);
             site.cached_or_made(at, &recipe, || make(site, at, before, copy, &selection, &changed))
         });
@@ -75,7 +75,7 @@ fn unchanged(site: &Site<'_>, at: At<'_>, before: &Snapshot, copy: &Copy) -> Res
     let path = |source: &CopySource| if let CopySource::Path(path) = source { Some(path.clone()) } else { None };
     let Some(paths) = copy.sources.iter().map(path).collect::<Option<Vec<_>>>() else { return Ok(None) };
     let Ok(source) = open(site, &copy.from, Use::Key) else { return Ok(None) };
-    let spec = CopySpec { paths, parents: copy.parents, exclude: copy.exclude.clone(), jobs: 1 };
+    let spec = CopySpec { paths, parents: copy.parents, exclude: copy.exclude.clone(), ..CopySpec::default() };
     let mut laps = site.laps(at.number);
     let digest = rootfs::digest(source.source(), &spec);
     laps.lap("looked at the files");
@@ -110,8 +110,13 @@ fn select(site: &Site<'_>, at: At<'_>, copy: &Copy, purpose: Use, changed: &Cell
                         .insert(open(site, &copy.from, purpose).map_err(|error| fault::at(error, at.step, "from", "taken from here"))?),
                 };
                 let processors = site.processors.up_to(site.job.jobs);
-                let spec =
-                    CopySpec { paths: vec![path.clone()], parents: copy.parents, exclude: copy.exclude.clone(), jobs: processors.count() };
+                let spec = CopySpec {
+                    paths: vec![path.clone()],
+                    parents: copy.parents,
+                    exclude: copy.exclude.clone(),
+                    jobs: processors.count(),
+                    store: Some(site.store.clone()),
+                };
                 rootfs::select(from.source(), &spec).map_err(|error| {
                     changed.set(is_change(&error));
                     fault::at(error, at.step, &format!("source {number}"), "asked for here")
@@ -135,7 +140,7 @@ pub(super) fn select_subtree(site: &Site<'_>, origin: &Origin, path: &str, purpo
     let source = open(site, origin, purpose)?;
     let path = if path.is_empty() { "/" } else { path };
     let processors = site.processors.up_to(site.job.jobs);
-    let spec = CopySpec { paths: vec![path.to_owned()], jobs: processors.count(), ..CopySpec::default() };
+    let spec = CopySpec { paths: vec![path.to_owned()], jobs: processors.count(), store: Some(site.store.clone()), ..CopySpec::default() };
     rootfs::select(source.source(), &spec).map_err(Error::from)
 }
 
@@ -239,17 +244,17 @@ fn make(
         changed.set(matches!(error, layer::Error::Changed { .. }));
         fault::at(error, at.step, "", "asked for here")
     })?;
-    Ok((made, taken_at(site, &copy.from, selection)))
+    Ok((made, taken_at(site, &copy.from, selection)?))
 }
 
 /// The times of what was taken that say nothing of what it is: when somebody checked a context out, downloaded a file, or ran
 /// the steps of another stage. An archive's members and an image's files have theirs wherever they are.
-pub(super) fn taken_at(site: &Site<'_>, from: &Origin, selection: &Selection) -> Moments {
-    match from {
+pub(super) fn taken_at(site: &Site<'_>, from: &Origin, selection: &Selection) -> Result<Moments, Error> {
+    Ok(match from {
         Origin::Stage(id) => end(site, &site.job.plan, *id).unwrap_or_default().moments(),
         Origin::Image(_) | Origin::Scratch => Moments::default(),
-        Origin::Context | Origin::Named(_) => selection.times().collect(),
-    }
+        Origin::Context | Origin::Named(_) => selection.times()?,
+    })
 }
 
 /// The chain with the selection laid over it.

@@ -1,15 +1,19 @@
 //! What a step's result depends on. ARCHITECTURE.md has the table of what is in a key and what is not.
 
+use std::{cell::OnceCell, sync::Arc};
+
 use super::{
     build::At,
     snapshot::{self, Snapshot},
 };
 use crate::{
-    cache::{self, Below, Fields, Instruction, PathValue, Subject},
+    cache::{self, Below, Fields, Instruction, PathValue, Paths, Subject, Telling},
+    error::Error,
     oci::Platform,
     plan::{Action, Chmod, Copy, Mount, MountKind, NetworkMode, Origin, Plan, Run, Security, StageId, Start, Step},
     rootfs::{Selection, SelectionDigest, Told},
     sandbox::Limits,
+    store::Store,
 };
 
 /// The fields of a step's key, and what helps to say later why it missed.
@@ -18,6 +22,7 @@ pub(super) struct Recipe<'a> {
     at: At<'a>,
     before: &'a Snapshot,
     selections: Vec<Selected<'a>>,
+    paths: OnceCell<Arc<Paths>>,
 }
 
 /// What a record says of a step, whatever becomes of the step.
@@ -25,13 +30,12 @@ pub(super) struct Description {
     fields: Fields,
     instruction: Instruction,
     below: Below,
-    paths: Vec<(String, PathValue)>,
 }
 
 impl Description {
     /// As the cache takes it.
     pub(super) fn subject(&self) -> Subject<'_> {
-        Subject { fields: &self.fields, instruction: &self.instruction, below: &self.below, paths: &self.paths }
+        Subject { fields: &self.fields, instruction: &self.instruction, below: &self.below }
     }
 }
 
@@ -54,13 +58,13 @@ struct Selected<'a> {
 impl<'a> Recipe<'a> {
     fn new(at: At<'a>, kind: &str, before: &'a Snapshot, platform: &Platform) -> Self {
         let fields = Fields::new().field("kind", kind).field("platform", platform.to_string()).field(cache::BELOW, before.chain_id());
-        Self { fields, at, before, selections: Vec::new() }
+        Self { fields, at, before, selections: Vec::new(), paths: OnceCell::new() }
     }
 
     /// Of a step whose result is the same whatever is below it.
     fn alone(at: At<'a>, kind: &str, before: &'a Snapshot, platform: &Platform) -> Self {
         let fields = Fields::new().field("kind", kind).field("platform", platform.to_string());
-        Self { fields, at, before, selections: Vec::new() }
+        Self { fields, at, before, selections: Vec::new(), paths: OnceCell::new() }
     }
 
     /// Which instruction it is.
@@ -70,10 +74,25 @@ impl<'a> Recipe<'a> {
         Instruction { project: project.to_owned(), place: format!("{}\0{}\0{keyword}", stage.name, node.step), text: step.shown.clone() }
     }
 
-    /// All that a record says of the step: made of it only on a miss.
+    /// What a record says of the step: made of it only on a miss.
     pub(super) fn description(&self, plan: &Plan) -> Description {
-        let paths = self.selections.iter().flat_map(|each| each.selection.paths().into_iter().map(|told| each.path_value(told))).collect();
-        Description { fields: self.fields.clone(), instruction: self.instruction(), below: self.below(plan), paths }
+        Description { fields: self.fields.clone(), instruction: self.instruction(), below: self.below(plan) }
+    }
+
+    /// What a record says of each path: told once, when it is first asked for.
+    pub(super) fn paths(&self, store: &Store) -> Result<Arc<Paths>, Error> {
+        if let Some(paths) = self.paths.get() {
+            return Ok(Arc::clone(paths));
+        }
+        let mut telling = Telling::new(store)?;
+        for each in &self.selections {
+            each.selection.tell(&mut |told| {
+                let (path, value) = each.path_value(told);
+                telling.tell(path, &value).map_err(Error::from)
+            })?;
+        }
+        let paths = Arc::new(telling.finish()?);
+        Ok(Arc::clone(self.paths.get_or_init(|| paths)))
     }
 
     fn below(&self, plan: &Plan) -> Below {
@@ -95,10 +114,9 @@ impl<'a> Recipe<'a> {
     }
 
     /// Files selected from somewhere: what they are, and by path for the reason of a miss.
-    #[must_use]
-    pub(super) fn with_selection(mut self, from: &'a Origin, selection: &'a Selection) -> Self {
+    pub(super) fn with_selection(mut self, from: &'a Origin, selection: &'a Selection) -> Result<Self, Error> {
         self.selections.push(Selected { selection, from, mounted: None });
-        self.with_files(selection.digest())
+        Ok(self.with_files(selection.digest()?))
     }
 
     /// The same of its digest alone: enough for a key, too little for a record.
@@ -108,11 +126,10 @@ impl<'a> Recipe<'a> {
     }
 
     /// Files that a mount shows.
-    #[must_use]
-    pub(super) fn with_mounted(mut self, mount: &'a Mount, selection: &'a Selection) -> Self {
+    pub(super) fn with_mounted(mut self, mount: &'a Mount, selection: &'a Selection) -> Result<Self, Error> {
         let target = mount.target.as_str();
         self.selections.push(Selected { selection, from: &mount.from, mounted: Some(target) });
-        self.with(format!("{} of --mount {target}", cache::FILES), selection.digest())
+        Ok(self.with(format!("{} of --mount {target}", cache::FILES), selection.digest()?))
     }
 
     /// What the `.git` of fetched repositories is.

@@ -208,7 +208,7 @@ const INSIDE: &str = "source";
 
 /// A layer of selected files, made once for the same files.
 fn materialise(site: &Site<'_>, selection: &Selection) -> Result<snapshot::Held, Error> {
-    let fields = Fields::new().field("kind", "mounted files").field("files", selection.digest());
+    let fields = Fields::new().field("kind", "mounted files").field("files", selection.digest()?);
     let known = cache::look_up(site.store, &fields.key())?.filter(|known| site.store.any_layer_blob(&known.diff_id).is_some());
     let Outcome { diff_id, moments, .. } = if let Some(known) = known {
         known
@@ -217,9 +217,14 @@ fn materialise(site: &Site<'_>, selection: &Selection) -> Result<snapshot::Held,
         draft.apply(selection, &Placement::exactly(&inside()?))?;
         let made = layer::write(site.store, &draft.finish(), &Chain::default(), site.compression())?;
         site.trees.learn(made.diff_id, Arc::clone(&made.index));
-        let outcome = Outcome { diff_id: made.diff_id, created: String::new(), moments: selection.times().collect() };
+        let outcome = Outcome { diff_id: made.diff_id, created: String::new(), moments: selection.times()? };
         let (instruction, below) = (Instruction { place: "mounted files".to_owned(), ..Instruction::default() }, Below::default());
-        cache::record(site.store, &Subject { fields: &fields, instruction: &instruction, below: &below, paths: &[] }, &outcome)?;
+        cache::record(
+            site.store,
+            &Subject { fields: &fields, instruction: &instruction, below: &below },
+            &cache::Paths::default(),
+            &outcome,
+        )?;
         outcome
     };
     let Some(blob) = site.store.any_layer_blob(&diff_id) else {
@@ -230,11 +235,11 @@ fn materialise(site: &Site<'_>, selection: &Selection) -> Result<snapshot::Held,
 
 /// The name of a mount's cache. What it began with, mode and owner included, tells it from others of the same id, as in
 /// BuildKit: a mode that is asked for is never that of an older cache.
-fn cache_name(each: &Selected) -> String {
+fn cache_name(each: &Selected) -> Result<String, Error> {
     let mut hasher = blake3::Hasher::new();
     hasher.update(&(each.mount.id.len() as u64).to_le_bytes()).update(each.mount.id.as_bytes());
     if let Some(selection) = &each.selection {
-        hasher.update(selection.digest().as_ref());
+        hasher.update(selection.digest()?.as_ref());
     }
     let numbers = [each.mount.mode, each.mount.uid, each.mount.gid];
     if numbers.iter().any(Option::is_some) {
@@ -242,7 +247,7 @@ fn cache_name(each: &Selected) -> String {
             hasher.update(&number.map_or(u64::MAX, u64::from).to_le_bytes());
         }
     }
-    hasher.finalize().to_hex().to_string()
+    Ok(hasher.finalize().to_hex().to_string())
 }
 
 /// Locks the directory of each cache as its sharing asks: `shared` keeps out who wants it alone, `locked` waits until it is
@@ -252,7 +257,7 @@ fn lock_caches(site: &Site<'_>, selected: &[Selected]) -> Result<BTreeMap<String
     let mut wanted = BTreeMap::new();
     for each in selected.iter().filter(|each| each.mount.kind == MountKind::Cache) {
         // A cache that is mounted twice is locked once.
-        let _first: &mut &Selected = wanted.entry(cache_name(each)).or_insert(each);
+        let _first: &mut &Selected = wanted.entry(cache_name(each)?).or_insert(each);
     }
     let mut caches = BTreeMap::new();
     for (name, each) in wanted {
@@ -283,7 +288,7 @@ fn first_free(site: &Site<'_>, name: &str) -> Result<(String, Lock), Error> {
 
 /// The directory of a cache mount, made if it is new.
 fn cache_dir(site: &Site<'_>, each: &Selected, prepared: &Prepared) -> Result<MountSource, Error> {
-    let Some((name, _)) = prepared.held.caches.get(&cache_name(each)) else { return Err(Error::new(Kind::Bug, "a cache without a lock")) };
+    let Some((name, _)) = prepared.held.caches.get(&cache_name(each)?) else { return Err(Error::new(Kind::Bug, "a cache without a lock")) };
     let dir = site.store.cache_mount(site.domain, name, |fresh| begin_cache(site, each, fresh))?;
     if unmounted(site)? {
         return Ok(MountSource::Lent(dir));

@@ -47,7 +47,7 @@ impl Site<'_> {
             return Ok(found);
         }
         let (outcome, how) = if let Some(outcome) = self.imported(at, &key)? {
-            cache::record(self.store, &recipe.description(&self.job.plan).subject(), &outcome)?;
+            cache::record(self.store, &recipe.description(&self.job.plan).subject(), &*recipe.paths(self.store)?, &outcome)?;
             (outcome, How::Imported)
         } else {
             let why = self.why(at, recipe)?;
@@ -57,13 +57,13 @@ impl Site<'_> {
             // The clock of a file system is a little behind, and may know even seconds only.
             let moments = Moments::between(began - 2, seconds()).and(&taken);
             let outcome = Outcome { diff_id: pending.layer.diff_id, created, moments };
-            let (description, recorded) = (recipe.description(&self.job.plan), outcome.clone());
+            let (description, paths, recorded) = (recipe.description(&self.job.plan), recipe.paths(self.store)?, outcome.clone());
             self.behind.commit(
                 at.number,
                 pending,
                 Box::new(move |store| {
                     let _until_recorded = lock;
-                    cache::record(store, &description.subject(), &recorded)
+                    cache::record(store, &description.subject(), &paths, &recorded)
                 }),
             );
             (outcome, How::Done)
@@ -130,7 +130,7 @@ impl Site<'_> {
         }
         let why = match cache::look_up(self.store, &recipe.fields.key())? {
             Some(Outcome { diff_id, .. }) => Why::LayerGone { layer: diff_id },
-            None => cache::explain(self.store, &recipe.description(&self.job.plan).subject())?,
+            None => cache::explain(self.store, &recipe.description(&self.job.plan).subject(), || recipe.paths(self.store))?,
         };
         if why != Why::First {
             return Ok(why);

@@ -41,7 +41,7 @@ pub(super) fn run(site: &Site<'_>, at: At<'_>, before: &Snapshot, run: &Run) -> 
     let mut recipe = Recipe::run(at, before, &site.job.plan.platform, run, &site.job.limits);
     for each in &selected {
         if let Some(selection) = &each.selection {
-            recipe = recipe.with_mounted(&each.mount, selection);
+            recipe = recipe.with_mounted(&each.mount, selection)?;
         }
     }
     site.cached_or_made(at, &recipe, || make(site, at, before, run, &selected))

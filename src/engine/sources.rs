@@ -17,7 +17,8 @@ pub(super) fn select(site: &Site<'_>, source: &CopySource, copy: &Copy, for_key:
     let Fetched { dir, what } = site.front.source(source)?;
     let context = Context::open(&dir, PatternList::default())?.called(name(source));
     let processors = site.processors.up_to(site.job.jobs);
-    let mut spec = CopySpec { exclude: copy.exclude.clone(), jobs: processors.count(), ..CopySpec::default() };
+    let mut spec =
+        CopySpec { exclude: copy.exclude.clone(), jobs: processors.count(), store: Some(site.store.clone()), ..CopySpec::default() };
     match what {
         FetchedAs::File { name } => {
             spec.paths.push(literally(&name));

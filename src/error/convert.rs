@@ -143,6 +143,7 @@ impl From<rootfs::Error> for Error {
             rootfs::Error::Context(error) => Self::from(error),
             rootfs::Error::Layer(error) => Self::from(error),
             rootfs::Error::Path(error) => Self::from(error),
+            rootfs::Error::Store(error) => Self::from(error),
             other @ (rootfs::Error::Missing(_)
             | rootfs::Error::Refused { .. }
             | rootfs::Error::Unresolved(_)

@@ -188,7 +188,7 @@ impl Tree {
             let _known = first.entry(inode).or_insert_with(|| path.clone());
             drop(changes.insert(path, Change::Put(meta.clone(), node)));
         }
-        Changes(changes)
+        Changes::from(changes)
     }
 }
 

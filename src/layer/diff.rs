@@ -89,7 +89,7 @@ impl<'a> Walk<'a> {
         for group in groups {
             self.group(group)?;
         }
-        Ok((Changes(self.changes), self.touched))
+        Ok((Changes::from(self.changes), self.touched))
     }
 
     fn directory(&mut self, at: &TreePath, opaque: bool) -> Result<(), Error> {

@@ -46,7 +46,7 @@ pub use spool::{Reader, Writer};
 pub use unpack::unpack;
 pub use whole::is_whole;
 
-use std::{cell::Cell, collections::BTreeMap, io, os::fd::OwnedFd, path::PathBuf, sync::Arc};
+use std::{cell::Cell, collections::BTreeMap, fmt, io, os::fd::OwnedFd, path::PathBuf, sync::Arc};
 
 use crate::{
     oci::{Descriptor, DiffId},
@@ -119,7 +119,52 @@ pub enum Change {
 /// What a layer changes against the chain below it: canonical, i.e. an entry is here if and only if its row differs
 /// from the chain's (a directory's own time does not count), and every whiteout removes something.
 #[derive(Debug, Clone, Default)]
-pub struct Changes(pub BTreeMap<TreePath, Change>);
+pub struct Changes {
+    listed: BTreeMap<TreePath, Change>,
+    then: Option<Arc<dyn Puts>>,
+}
+
+/// What is put below a directory, made anew each time that it is asked for: a million files need not be in memory to become a layer.
+pub trait Puts: fmt::Debug + Send + Sync {
+    /// Hands on each, in the order of paths.
+    fn each(&self, take: &mut dyn FnMut(&TreePath, &Change) -> Result<(), Error>) -> Result<(), Error>;
+}
+
+impl From<BTreeMap<TreePath, Change>> for Changes {
+    fn from(listed: BTreeMap<TreePath, Change>) -> Self {
+        Self { listed, then: None }
+    }
+}
+
+impl Changes {
+    /// With more, which all come after what is listed, in the order of paths, and of which none is a whiteout.
+    #[must_use]
+    pub fn and_then(self, puts: Arc<dyn Puts>) -> Self {
+        Self { then: Some(puts), ..self }
+    }
+
+    /// Hands on each, in the order of paths.
+    pub fn each(&self, take: &mut dyn FnMut(&TreePath, &Change) -> Result<(), Error>) -> Result<(), Error> {
+        self.listed.iter().try_for_each(|(path, change)| take(path, change))?;
+        self.then.as_ref().map_or(Ok(()), |puts| puts.each(take))
+    }
+
+    /// All of them in memory.
+    pub fn all(&self) -> Result<BTreeMap<TreePath, Change>, Error> {
+        let mut all = self.listed.clone();
+        if let Some(puts) = &self.then {
+            puts.each(&mut |path, change| {
+                drop(all.insert(path.clone(), change.clone()));
+                Ok(())
+            })?;
+        }
+        Ok(all)
+    }
+
+    fn whiteouts(&self) -> impl Iterator<Item = &TreePath> {
+        self.listed.iter().filter_map(|(path, change)| matches!(change, Change::Whiteout).then_some(path))
+    }
+}
 
 /// A finished layer: its blob and its index are in the store.
 #[derive(Debug, Clone)]

@@ -121,7 +121,7 @@ fn without_times(changes: &Changes) -> Vec<String> {
             format!("{path} {:o} {}:{} {:?} {node}", meta.mode, meta.uid, meta.gid, meta.xattrs)
         }
     };
-    changes.0.iter().map(line).collect()
+    changes.listed.iter().map(line).collect()
 }
 
 impl Left {
@@ -137,7 +137,7 @@ impl Left {
                 Node::Fifo => format!("{path} pipe"),
             },
         };
-        self.changes.0.iter().map(line).collect()
+        self.changes.listed.iter().map(line).collect()
     }
 }
 

@@ -37,7 +37,7 @@ pub(super) fn put(node: Node) -> Change {
 }
 
 pub(super) fn changes(all: Vec<(&str, Change)>) -> Changes {
-    Changes(all.into_iter().map(|(name, change)| (path(name), change)).collect())
+    Changes::from(all.into_iter().map(|(name, change)| (path(name), change)).collect::<BTreeMap<_, _>>())
 }
 
 /// A store, and room for trees beside it.
@@ -156,9 +156,9 @@ fn rich() -> Changes {
         (long.as_str(), file("deep")),
         (long.split('/').next().unwrap(), put(Node::Dir)),
     ]);
-    drop(all.0.insert(TreePath::parse(b"\xff\nname\xe2\x82\xac").unwrap(), file("bytes")));
-    drop(all.0.remove(&path("etc/pass")));
-    drop(all.0.insert(path("etc/passwd-"), put(Node::HardLink(path("etc/passwd")))));
+    drop(all.listed.insert(TreePath::parse(b"\xff\nname\xe2\x82\xac").unwrap(), file("bytes")));
+    drop(all.listed.remove(&path("etc/pass")));
+    drop(all.listed.insert(path("etc/passwd-"), put(Node::HardLink(path("etc/passwd")))));
     all
 }
 
@@ -194,7 +194,7 @@ fn another_reader_sees_the_same_tar() {
     let bench = Bench::new();
     // That reader cuts PAX records at newlines.
     let mut all = rich();
-    all.0.retain(|at, _| !at.as_bytes().contains(&b'\n'));
+    all.listed.retain(|at, _| !at.as_bytes().contains(&b'\n'));
     let layer = write(&bench.store, &all, &Chain::default(), Compression::Gzip(9)).unwrap();
     let tar = bench.tar_of(&layer);
     assert_eq!(layer.diff_id.0, Digest::of(&tar));
@@ -337,17 +337,17 @@ fn arbitrary_changes() -> impl Strategy<Value = Changes> {
         for (parts, change) in list {
             let at = path(&parts.join("/"));
             for dir in at.ancestors().into_iter().skip(1) {
-                drop(all.0.insert(dir, put(Node::Dir)));
+                drop(all.listed.insert(dir, put(Node::Dir)));
             }
-            let has_below = all.0.keys().any(|have| have.is_within(&at) && *have != at);
+            let has_below = all.listed.keys().any(|have| have.is_within(&at) && *have != at);
             if !has_below {
-                drop(all.0.insert(at, change));
+                drop(all.listed.insert(at, change));
             }
         }
         // What was put below something that became no directory afterwards cannot be written.
         let files: Vec<TreePath> =
-            all.0.iter().filter(|(_, change)| !matches!(change, Change::Put(_, Node::Dir))).map(|(at, _)| at.clone()).collect();
-        all.0.retain(|at, _| files.iter().all(|file| file == at || !at.is_within(file)));
+            all.listed.iter().filter(|(_, change)| !matches!(change, Change::Put(_, Node::Dir))).map(|(at, _)| at.clone()).collect();
+        all.listed.retain(|at, _| files.iter().all(|file| file == at || !at.is_within(file)));
         all
     })
 }

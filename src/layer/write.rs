@@ -25,8 +25,8 @@ const READ: usize = 256 * 1024;
 /// Writes the tar of the changes, its end mark included.
 pub(super) fn emit(changes: &Changes, chain: &Chain, out: &mut dyn Write) -> Result<Index, Error> {
     let mut whiteouts: BTreeMap<TreePath, Vec<&TreePath>> = BTreeMap::new();
-    for (path, change) in &changes.0 {
-        if let (Change::Whiteout, Some(parent)) = (change, path.parent()) {
+    for path in changes.whiteouts() {
+        if let Some(parent) = path.parent() {
             whiteouts.entry(parent).or_default().push(path);
         }
     }
@@ -39,19 +39,19 @@ pub(super) fn emit(changes: &Changes, chain: &Chain, out: &mut dyn Write) -> Res
         keeper: Keeper::new(),
         buffer: Vec::new(),
     };
-    for (path, change) in &changes.0 {
+    changes.each(&mut |path, change| {
         if let Some(reason) = canonical::refusal(path) {
             return Err(bad_name(path, reason));
         }
         match change {
-            _ if path.is_root() => {}
-            Change::Whiteout => emitter.enter(&path.parent().unwrap_or_default())?,
+            _ if path.is_root() => Ok(()),
+            Change::Whiteout => emitter.enter(&path.parent().unwrap_or_default()),
             Change::Put(meta, node) => {
                 emitter.enter(&path.parent().unwrap_or_default())?;
-                emitter.put(path, meta, node)?;
+                emitter.put(path, meta, node)
             }
         }
-    }
+    })?;
     emitter.raw(&header::END)?;
     Ok(emitter.index.finish())
 }

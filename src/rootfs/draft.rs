@@ -3,9 +3,12 @@
 //! What is pending is held by path; a path that is not pending is what the chain has there, unless something pending above
 //! it hides that. [`Draft::finish`] compares: an entry is a change if and only if its row differs from the chain's.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
-use super::Error;
+use super::{Error, laid::Laid};
 use crate::{
     layer::{Change, Changes, Content, Node},
     tree::{Chain, ContentDigest, Entry, Kind, Meta, Step, TreePath, Xattrs, resolve_with},
@@ -21,6 +24,8 @@ pub struct Draft {
     next_group: u64,
     /// A file was put at the destination itself, under the name that it gives.
     pub(super) exact: Option<TreePath>,
+    /// What a directory held that is copied, while nothing else was: below its destination nothing is pending.
+    pub(super) laid: Option<Laid>,
 }
 
 /// What a path becomes.
@@ -80,12 +85,13 @@ pub(super) struct Making {
 impl Draft {
     /// The tree as the chain has it.
     pub fn new(chain: Chain) -> Self {
-        Self { chain, pending: BTreeMap::new(), hiding: BTreeSet::new(), next_group: 0, exact: None }
+        Self { chain, pending: BTreeMap::new(), hiding: BTreeSet::new(), next_group: 0, exact: None, laid: None }
     }
 
     /// WORKDIR: makes the directory and what is missing above it, links followed, with mode 0755 and this owner; gives the
     /// path with its links followed. What is there keeps its owner and mode. `now`: seconds since 1970.
     pub fn make_dir(&mut self, path: &TreePath, owner: (u32, u32), now: i64) -> Result<TreePath, Error> {
+        self.take_up()?;
         let at = self.resolve(path, true, Over::Chain)?;
         self.make_dirs(&at, Making { mode: 0o755, owner, now }, Over::Chain)?;
         Ok(at)
@@ -95,7 +101,17 @@ impl Draft {
     pub fn finish(self) -> Changes {
         let groups = self.groups();
         // From an ordered list the map is built at once.
-        Changes(self.pending.iter().filter_map(|(path, pending)| Some((path.clone(), self.change(path, pending, &groups)?))).collect())
+        let pending = self.pending.iter().filter_map(|(path, pending)| Some((path.clone(), self.change(path, pending, &groups)?)));
+        let changes = Changes::from(pending.collect::<BTreeMap<_, _>>());
+        match self.laid {
+            Some(laid) => changes.and_then(Arc::new(laid)),
+            None => changes,
+        }
+    }
+
+    /// Has nothing been changed yet?
+    pub(super) fn is_untouched(&self) -> bool {
+        self.pending.is_empty() && self.laid.is_none()
     }
 
     fn change(&self, path: &TreePath, pending: &Pending, groups: &BTreeMap<Group, Vec<TreePath>>) -> Option<Change> {
@@ -227,16 +243,6 @@ impl Draft {
         drop(self.pending.insert(path, Pending::Put(meta, put)));
     }
 
-    /// Changes the mode of a directory that is there.
-    pub(super) fn set_mode(&mut self, path: &TreePath, mode: u32, over: Over) {
-        if let Some(view) = self.look_up(path, over)
-            && view.kind == ViewKind::Dir
-            && !path.is_root()
-        {
-            self.put(path.clone(), Meta { mode, ..view.meta }, Put::Dir, over);
-        }
-    }
-
     /// A group that no file has yet.
     pub(super) fn new_group(&mut self) -> Group {
         self.next_group += 1;
@@ -286,7 +292,7 @@ impl Put {
         }
     }
 
-    fn node(&self) -> Node {
+    pub(super) fn node(&self) -> Node {
         match self.clone() {
             Self::File { size, digest, content, .. } => Node::File { size, content, digest: Some(digest) },
             Self::Dir => Node::Dir,
@@ -298,7 +304,7 @@ impl Put {
     }
 
     /// Is it what the entry says? A directory's own time does not count.
-    fn is_same(&self, meta: &Meta, entry: &Entry) -> bool {
+    pub(super) fn is_same(&self, meta: &Meta, entry: &Entry) -> bool {
         let kind = match self.clone() {
             Self::File { size, digest, .. } => Kind::File { size, content: digest },
             Self::Dir => return entry.kind == Kind::Dir && Meta { mtime: entry.meta.mtime, ..meta.clone() } == entry.meta,
@@ -318,7 +324,7 @@ fn group_of(put: &Put) -> Option<Group> {
     }
 }
 
-fn view(kind: &Kind) -> ViewKind {
+pub(super) fn view(kind: &Kind) -> ViewKind {
     match kind {
         Kind::File { .. } => ViewKind::File,
         Kind::Dir => ViewKind::Dir,

@@ -14,8 +14,10 @@
 
 pub mod account;
 mod draft;
+mod laid;
 mod mode;
 mod place;
+mod rows;
 mod select;
 mod selection;
 mod trees;
@@ -147,6 +149,9 @@ pub enum Error {
     /// A layer could not be read.
     #[error(transparent)]
     Layer(#[from] crate::layer::Error),
+    /// The store has no room, or no file, for what is kept meanwhile.
+    #[error(transparent)]
+    Store(#[from] crate::store::Error),
     /// A scratch file could not be written or read.
     #[error(transparent)]
     Path(#[from] crate::sys::PathError),
@@ -197,7 +202,7 @@ impl Error {
                 Some("`*`, `?`, `[` and `\\` mean something in a source: for the character itself write `[*]` or `\\[`".to_owned())
             }
             Self::Account(unknown) => Some(unknown.help()),
-            Self::NeedsTrees { .. } | Self::Name(_) | Self::Context(_) | Self::Layer(_) | Self::Path(_) => None,
+            Self::NeedsTrees { .. } | Self::Name(_) | Self::Context(_) | Self::Layer(_) | Self::Store(_) | Self::Path(_) => None,
         }
     }
 

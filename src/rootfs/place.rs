@@ -13,6 +13,8 @@ use std::{collections::BTreeMap, sync::Arc};
 use super::{
     Error, Inode, ModeChange, Selection, Spool,
     draft::{Draft, Group, Making, Over, Put, View, ViewKind},
+    laid::Laid,
+    rows::Rows,
     selection::{Item, Row, Taken, Taking},
     unpack::Archive,
 };
@@ -44,7 +46,7 @@ impl Placement {
         Self { dest: path.to_string(), ..Self::default() }
     }
 
-    fn over(&self) -> Over {
+    pub(super) fn over(&self) -> Over {
         if self.link && self.chmod.is_none() { Over::Nothing } else { Over::Chain }
     }
 
@@ -73,11 +75,25 @@ type Groups = BTreeMap<(usize, Inode), Group>;
 impl Draft {
     /// Lays a selection over the tree. On an error the draft is to be thrown away.
     pub fn apply(&mut self, selection: &Selection, placement: &Placement) -> Result<(), Error> {
+        self.take_up()?;
+        if let [Item { what: Taken::Contents(rows), source, .. }] = selection.items.as_slice()
+            && self.is_untouched()
+        {
+            let at = self.directory(placement)?;
+            self.laid = Some(Laid::new(&self.chain, rows, *source, at, placement)?);
+            return Ok(());
+        }
         let mut groups = Groups::new();
         for item in &selection.items {
             self.place(item, placement, &mut groups)?;
         }
         Ok(())
+    }
+
+    /// Makes what was laid pending, row by row, because more is to come.
+    pub(super) fn take_up(&mut self) -> Result<(), Error> {
+        let Some(laid) = self.laid.take() else { return Ok(()) };
+        self.place_rows(&laid.rows, laid.source, &laid.at, &laid.placement, &mut Groups::new())
     }
 
     fn place(&mut self, item: &Item, placement: &Placement, groups: &mut Groups) -> Result<(), Error> {
@@ -87,25 +103,38 @@ impl Draft {
         {
             return self.unpack(&archive, spool, placement, over);
         }
-        let at = self.destination(placement)?;
         match &item.what {
             Taken::Contents(rows) => {
-                if self.look_up(&at, over).is_some_and(|view| view.kind != ViewKind::Dir) {
-                    return Err(Error::refused(format!("cannot copy to non-directory: {at}"), OCCUPIED));
-                }
-                self.make_dirs(&at, placement.making(), over)?;
-                for row in rows {
-                    let group = self.group(item, row, groups);
-                    self.place_row(row, at.join_path(&row.path), placement, group)?;
-                }
-                Ok(())
+                let at = self.directory(placement)?;
+                self.place_rows(rows, item.source, &at, placement, groups)
             }
             Taken::One(row) => {
+                let at = self.destination(placement)?;
                 let path = self.path_of_one(&item.name, at, placement)?;
-                let group = self.group(item, row, groups);
+                let group = self.group(item.source, row, groups);
                 self.place_row(row, path, placement, group)
             }
         }
+    }
+
+    /// The destination as a directory, which is made.
+    fn directory(&mut self, placement: &Placement) -> Result<TreePath, Error> {
+        let over = placement.over();
+        let at = self.destination(placement)?;
+        if self.look_up(&at, over).is_some_and(|view| view.kind != ViewKind::Dir) {
+            return Err(Error::refused(format!("cannot copy to non-directory: {at}"), OCCUPIED));
+        }
+        self.make_dirs(&at, placement.making(), over)?;
+        Ok(at)
+    }
+
+    fn place_rows(&mut self, rows: &Rows, source: usize, at: &TreePath, placement: &Placement, groups: &mut Groups) -> Result<(), Error> {
+        for row in rows.iter() {
+            let row = &row?;
+            let group = self.group(source, row, groups);
+            self.place_row(row, at.join_path(&row.path), placement, group)?;
+        }
+        Ok(())
     }
 
     /// The destination with its links followed; the directory that holds it, or that it is, is made.
@@ -134,44 +163,54 @@ impl Draft {
         Ok(at)
     }
 
-    fn group(&mut self, item: &Item, row: &Row, groups: &mut Groups) -> Option<Group> {
+    fn group(&mut self, source: usize, row: &Row, groups: &mut Groups) -> Option<Group> {
         let Taking::File { inode: Some(inode), .. } = &row.node else { return None };
-        Some(*groups.entry((item.source, inode.clone())).or_insert_with(|| self.new_group()))
+        Some(*groups.entry((source, inode.clone())).or_insert_with(|| self.new_group()))
     }
 
     fn place_row(&mut self, row: &Row, path: TreePath, placement: &Placement, group: Option<Group>) -> Result<(), Error> {
         let over = placement.over();
         let there = self.look_up(&path, over);
-        if let Taking::Dir { on_the_way } = row.node {
-            return match there {
-                Some(View { kind: ViewKind::Dir, .. }) if on_the_way => {
-                    self.set_mode(&path, row.mode, over);
-                    Ok(())
-                }
-                Some(View { kind: ViewKind::Dir, .. }) | None => {
-                    self.put_over(there.is_some(), path, placement.meta(row), Put::Dir, over);
-                    Ok(())
-                }
-                Some(_) => Err(Error::refused(format!("cannot copy to non-directory: {path}"), OCCUPIED)),
-            };
+        let was_dir = there.as_ref().is_some_and(|view| view.kind == ViewKind::Dir);
+        if let Some((meta, put)) = placed(row, &path, placement, there, group)? {
+            self.put_over(was_dir, path, meta, put, over);
         }
-        if there.is_some_and(|view| view.kind == ViewKind::Dir) {
-            return Err(Error::refused(format!("cannot replace to directory {path} with file"), OCCUPIED));
-        }
-        let put = match row.node.clone() {
-            Taking::File { size, digest, content: Some(content), .. } => Put::File { size, digest, content, group },
-            Taking::File { content: None, .. } => {
-                return Err(Error::refused(format!("{path}: its source has no files on disk, only an index"), "build again"));
-            }
-            Taking::Dir { .. } => Put::Dir,
-            Taking::Symlink(target) => Put::Symlink(target),
-            Taking::Char(major, minor) => Put::Char(major, minor),
-            Taking::Block(major, minor) => Put::Block(major, minor),
-            Taking::Fifo => Put::Fifo,
-        };
-        self.put_over(false, path, placement.meta(row), put, over);
         Ok(())
     }
+}
+
+/// What a row makes of what is at its path. `None`: nothing.
+pub(super) fn placed(
+    row: &Row,
+    path: &TreePath,
+    placement: &Placement,
+    there: Option<View>,
+    group: Option<Group>,
+) -> Result<Option<(Meta, Put)>, Error> {
+    if let Taking::Dir { on_the_way } = row.node {
+        return match there {
+            Some(View { kind: ViewKind::Dir, meta }) if on_the_way => {
+                Ok((!path.is_root()).then_some((Meta { mode: row.mode, ..meta }, Put::Dir)))
+            }
+            Some(View { kind: ViewKind::Dir, .. }) | None => Ok(Some((placement.meta(row), Put::Dir))),
+            Some(_) => Err(Error::refused(format!("cannot copy to non-directory: {path}"), OCCUPIED)),
+        };
+    }
+    if there.is_some_and(|view| view.kind == ViewKind::Dir) {
+        return Err(Error::refused(format!("cannot replace to directory {path} with file"), OCCUPIED));
+    }
+    let put = match row.node.clone() {
+        Taking::File { size, digest, content: Some(content), .. } => Put::File { size, digest, content, group },
+        Taking::File { content: None, .. } => {
+            return Err(Error::refused(format!("{path}: its source has no files on disk, only an index"), "build again"));
+        }
+        Taking::Dir { .. } => Put::Dir,
+        Taking::Symlink(target) => Put::Symlink(target),
+        Taking::Char(major, minor) => Put::Char(major, minor),
+        Taking::Block(major, minor) => Put::Block(major, minor),
+        Taking::Fifo => Put::Fifo,
+    };
+    Ok(Some((placement.meta(row), put)))
 }
 
 /// The item as an archive, if it could be one: a regular file with bytes.

@@ -4,16 +4,18 @@
 //!
 //! Source: docs/reference.md (COPY, ADD); BuildKit `convert_copy.go`; fsutil `copy/copy.go` (`ResolveWildcards`), by behaviour.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{
     Error, Missing, Seen, Selection, SelectionDigest, Shape, Source, follow,
+    rows::Rows,
     selection::{Item, Row, Stream, Taken, Taking},
 };
 use crate::{
     diag,
     layer::Content,
     pattern::{self, PatternList},
+    store::Store,
     tree::{ContentDigest, TreePath, Xattrs},
 };
 
@@ -28,12 +30,23 @@ pub struct CopySpec {
     pub exclude: Vec<String>,
     /// How many threads may read files; 0 is 1.
     pub jobs: usize,
+    /// Where what is selected of directories may lie until the selection is dropped. `None`: in memory.
+    pub store: Option<Store>,
 }
+
+/// So many rows are in memory at once: enough for all threads, and of those directories whose listings are known still.
+const AT_ONCE: usize = 2048;
 
 /// Selects. A path that is not there is an error, a pattern without a match is nothing.
 pub fn select(source: &dyn Source, spec: &CopySpec) -> Result<Selection, Error> {
     let mut items = Walk::new(source, spec)?.over(spec)?.items;
-    read_all(source, &mut items, spec.jobs)?;
+    let mut ones = Vec::new();
+    for item in &mut items {
+        if let Taken::One(row) = &mut item.what {
+            ones.push(&mut **row);
+        }
+    }
+    read_all(source, ones, spec.jobs)?;
     Ok(Selection { items })
 }
 
@@ -88,6 +101,8 @@ struct Walk<'a> {
     number: usize,
     /// Instead of the items.
     quick: Option<Quick>,
+    jobs: usize,
+    store: Option<&'a Store>,
 }
 
 /// A path that a pattern matched, or that was written.
@@ -98,9 +113,9 @@ struct Match {
 }
 
 impl<'a> Walk<'a> {
-    fn new(source: &'a dyn Source, spec: &CopySpec) -> Result<Self, Error> {
+    fn new(source: &'a dyn Source, spec: &'a CopySpec) -> Result<Self, Error> {
         let exclude = if spec.exclude.is_empty() { None } else { Some(PatternList::compile(&spec.exclude)?) };
-        Ok(Self { source, exclude, include: None, items: Vec::new(), number: 0, quick: None })
+        Ok(Self { source, exclude, include: None, items: Vec::new(), number: 0, quick: None, jobs: spec.jobs, store: spec.store.as_ref() })
     }
 
     fn over(mut self, spec: &CopySpec) -> Result<Self, Error> {
@@ -124,14 +139,24 @@ impl<'a> Walk<'a> {
             self.quick = Some(quick);
             return done;
         }
-        let mut rows = Vec::new();
+        let (mut rows, mut some) = (Rows::new(self.store), Vec::new());
         self.contents(at, &mut |row| {
-            rows.push(row);
+            some.push(row);
+            if some.len() == AT_ONCE {
+                self.complete(&mut some, &mut rows)?;
+            }
             Ok(true)
         })?;
-        let what = Taken::Contents(rows);
+        self.complete(&mut some, &mut rows)?;
+        let what = Taken::Contents(Arc::new(rows));
         self.items.push(Item { name: name.to_vec(), shown, source: self.number, as_it_is: false, what });
         Ok(())
+    }
+
+    /// Reads what some rows stand for.
+    fn complete(&self, some: &mut Vec<Row>, rows: &mut Rows) -> Result<(), Error> {
+        read_all(self.source, some.iter_mut().collect(), self.jobs)?;
+        some.drain(..).try_for_each(|row| rows.push(&row))
     }
 
     fn take_one(&mut self, name: &[u8], shown: &str, mut row: Row) -> Result<(), Error> {
@@ -341,13 +366,8 @@ fn row(from: TreePath, path: TreePath, seen: Seen) -> Row {
 }
 
 /// Takes the digests of all files and the attributes of files and directories.
-fn read_all(source: &dyn Source, items: &mut [Item], jobs: usize) -> Result<(), Error> {
-    let rows = items.iter_mut().flat_map(|item| match &mut item.what {
-        Taken::One(row) => std::slice::from_mut(&mut **row),
-        Taken::Contents(rows) => rows.as_mut_slice(),
-    });
-    let unread = |row: &&mut Row| matches!(row.node, Taking::File { content: None, .. } | Taking::Dir { .. });
-    let rows: Vec<&mut Row> = rows.filter(unread).collect();
+fn read_all(source: &dyn Source, mut rows: Vec<&mut Row>, jobs: usize) -> Result<(), Error> {
+    rows.retain(|row| matches!(row.node, Taking::File { content: None, .. } | Taking::Dir { .. }));
     if jobs <= 1 || rows.len() < 2 * jobs {
         return rows.into_iter().try_for_each(|row| read(source, row));
     }

@@ -1,11 +1,11 @@
 //! What COPY selected: entries with their metadata and the digests of their bytes, complete before a key is asked for.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
-use super::Inode;
+use super::{Error, Inode, rows::Rows};
 use crate::{
     layer::Content,
-    tree::{ContentDigest, TreePath, Xattrs},
+    tree::{ContentDigest, Moments, TreePath, Xattrs},
 };
 
 /// What one COPY or ADD takes, in the order of its sources.
@@ -63,7 +63,7 @@ pub(super) enum Taken {
     /// Something that is no directory.
     One(Box<Row>),
     /// What a directory holds; its own metadata is not taken.
-    Contents(Vec<Row>),
+    Contents(Arc<Rows>),
 }
 
 /// An entry.
@@ -138,50 +138,63 @@ impl Selection {
     }
 
     /// The times of modification of what is in it, in seconds since 1970; what has the step's own is left out.
-    pub fn times(&self) -> impl Iterator<Item = i64> {
-        let rows = self.items.iter().flat_map(|item| match &item.what {
-            Taken::One(row) => std::slice::from_ref(&**row),
-            Taken::Contents(rows) => rows.as_slice(),
-        });
-        rows.filter_map(|row| row.mtime)
+    pub fn times(&self) -> Result<Moments, Error> {
+        let (mut all, mut some) = (Moments::default(), BTreeSet::new());
+        for row in self.rows() {
+            some.extend(row?.mtime);
+            if some.len() > Moments::MOST {
+                all = all.and(&std::mem::take(&mut some).into_iter().collect());
+            }
+        }
+        Ok(all.and(&some.into_iter().collect()))
+    }
+
+    fn rows(&self) -> impl Iterator<Item = Result<Row, Error>> {
+        self.items.iter().flat_map(|item| {
+            let (one, all) = match &item.what {
+                Taken::One(row) => (Some(Ok(Row::clone(row))), None),
+                Taken::Contents(rows) => (None, Some(rows.iter())),
+            };
+            one.into_iter().chain(all.into_iter().flatten())
+        })
     }
 
     /// What a key holds of it. Of a source's path only the last component counts, and of a directory that is copied not its
     /// own metadata; no times; which names are links of one inode does not count.
-    pub fn digest(&self) -> SelectionDigest {
+    pub fn digest(&self) -> Result<SelectionDigest, Error> {
         let mut stream = Stream::new();
         for item in &self.items {
             match &item.what {
                 Taken::One(row) => stream.one(&item.name, item.as_it_is, row),
                 Taken::Contents(rows) => {
                     stream.begin();
-                    for row in rows {
-                        stream.row(row);
+                    for row in rows.iter() {
+                        stream.row(&row?);
                     }
                     stream.end();
                 }
             }
         }
-        stream.finish()
+        Ok(stream.finish())
     }
 
-    /// Each selected path with what is in the key of it.
-    pub fn paths(&self) -> Vec<Told> {
-        let mut all = Vec::new();
+    /// Hands on each selected path with what is in the key of it.
+    pub fn tell<E: From<Error>>(&self, take: &mut dyn FnMut(Told) -> Result<(), E>) -> Result<(), E> {
         for item in &self.items {
             match &item.what {
-                Taken::One(row) => all.push(row.told(item.shown.clone())),
+                Taken::One(row) => take(row.told(item.shown.clone()))?,
                 Taken::Contents(rows) => {
                     let top = item.shown.trim_end_matches('/');
-                    all.extend(rows.iter().map(|row| {
+                    for row in rows.iter() {
+                        let row = row?;
                         let below = String::from_utf8_lossy(row.path.as_bytes());
                         let path = if matches!(top, "" | ".") { below.into_owned() } else { format!("{top}/{below}") };
-                        row.told(path)
-                    }));
+                        take(row.told(path))?;
+                    }
                 }
             }
         }
-        all
+        Ok(())
     }
 }
 

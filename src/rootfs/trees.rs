@@ -1,12 +1,16 @@
 //! The tree of a stage or an image as a source: looked up in its chain, bytes in the trees of its layers. Nothing is hashed:
 //! the indexes have the digests.
 
-use std::{os::fd::OwnedFd, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    os::fd::OwnedFd,
+    sync::{Arc, OnceLock},
+};
 
 use super::{Error, Inode, Seen, Shape, Source};
 use crate::{
     layer::Content,
-    tree::{Chain, ContentDigest, Entry, Found, Kind, TreePath, Xattrs},
+    tree::{Chain, ContentDigest, Entry, Found, Index, Kind, TreePath, Xattrs},
 };
 
 /// What to do when an index and the files of its layer do not agree.
@@ -18,22 +22,33 @@ pub struct Tree {
     chain: Chain,
     dirs: Vec<Arc<OwnedFd>>,
     name: String,
+    /// For each layer, the first names of inodes that have more.
+    linked: Arc<OnceLock<Vec<BTreeSet<TreePath>>>>,
 }
 
 impl Tree {
     /// For a key: what is selected from it has digests and no bytes.
     pub fn indexed(chain: Chain, name: impl Into<String>) -> Self {
-        Self { chain, dirs: Vec::new(), name: name.into() }
+        Self { chain, dirs: Vec::new(), name: name.into(), linked: Arc::default() }
     }
 
     /// With the directories of the layers' trees, base first, one for each layer of the chain.
     pub fn extracted(chain: Chain, dirs: Vec<Arc<OwnedFd>>, name: impl Into<String>) -> Self {
-        Self { chain, dirs, name: name.into() }
+        Self { chain, dirs, name: name.into(), linked: Arc::default() }
     }
 
     /// The chain.
     pub fn chain(&self) -> &Chain {
         &self.chain
+    }
+
+    /// Which inode a file is, if it has several names.
+    fn inode(&self, found: &Found<'_>, path: &TreePath) -> Option<Inode> {
+        let firsts = |index: &Arc<Index>| index.rows().filter_map(|(_, row)| row.link().cloned()).collect();
+        let linked = self.linked.get_or_init(|| self.chain.layers().iter().map(firsts).collect());
+        let first = found.link.unwrap_or(path);
+        let several = linked.get(found.layer).is_some_and(|linked| linked.contains(first));
+        several.then(|| Inode::Layer(found.layer, first.clone()))
     }
 
     /// Of a regular file.
@@ -63,9 +78,7 @@ impl Source for Tree {
         };
         let Entry { meta, kind } = found.entry;
         let shape = match kind {
-            Kind::File { size, .. } => {
-                Shape::File { size: *size, inode: Some(Inode::Layer(found.layer, found.link.unwrap_or(path).clone())) }
-            }
+            Kind::File { size, .. } => Shape::File { size: *size, inode: self.inode(&found, path) },
             Kind::Dir => Shape::Dir,
             Kind::Symlink { target } => Shape::Symlink(target.clone()),
             Kind::Char { major, minor } => Shape::Char(*major, *minor),

@@ -12,6 +12,7 @@ use super::{
     pin::Pin,
     sealed::{Sealed, file_name},
     size::Size,
+    tape::Tape,
     trees::make_dir,
 };
 use crate::{
@@ -43,7 +44,7 @@ impl Store {
     pub fn put_index(&self, layer: &DiffId, index: &Index) -> Result<(), Error> {
         let (path, bytes) = (self.index_path(layer), index.encode());
         self.learn_size(layer, index);
-        INDEX.put(self, &path, &layer.0.hex(), &bytes, Some(Pin::Layer(*layer)))
+        INDEX.put(self, &path, &layer.0.hex(), &Tape::of(bytes), Some(Pin::Layer(*layer)))
     }
 
     /// The blob a layer was compressed as by that compressor (its id: crate, version, level, block size), or pulled as (`pulled`).
@@ -72,7 +73,7 @@ impl Store {
         if !dir.is_dir() {
             self.commit_size(Size::of_file(4096), Size::default(), held.clone(), || make_dir(&dir))?;
         }
-        BLOB.put(self, &path, &bound(layer, &name), &json, held)
+        BLOB.put(self, &path, &bound(layer, &name), &Tape::of(json), held)
     }
 
     fn remembered(&self, layer: &DiffId, name: &str) -> Option<Descriptor> {

@@ -41,6 +41,7 @@ mod repositories;
 mod reserve;
 mod sealed;
 mod size;
+mod tape;
 mod temp;
 mod trees;
 mod usage;
@@ -53,6 +54,7 @@ pub use lock::Lock;
 pub use prune::{Pruned, Pruning};
 pub use reserve::Told;
 pub use size::{Size, shown_bytes};
+pub use tape::{Tape, TapeReader, framed, garbled};
 pub use temp::Scratch;
 pub use usage::{ImageUse, LayerUse, Usage};
 

@@ -2,7 +2,7 @@
 
 use std::{io, path::PathBuf};
 
-use super::{Error, Store, census::entries, reserve::touch, sealed::Sealed, temp::random};
+use super::{Error, Store, census::entries, reserve::touch, sealed::Sealed, tape::Tape, temp::random};
 use crate::sys::PathError;
 
 /// The digests by path of a large COPY are the largest: some hundred bytes for each file.
@@ -13,8 +13,17 @@ const SALT: Sealed = Sealed { kind: "salt", limit: 32, durable: true };
 impl Store {
     /// A step record's bytes, checked. `None`: missing or damaged (then it is deleted).
     pub fn record(&self, key: &str) -> Result<Option<Vec<u8>>, Error> {
+        Ok(self.record_onto(Tape::default(), key)?.map(Tape::into_bytes))
+    }
+
+    /// The same of a long one.
+    pub fn record_tape(&self, key: &str) -> Result<Option<Tape>, Error> {
+        self.record_onto(Tape::new(Some(self)), key)
+    }
+
+    fn record_onto(&self, tape: Tape, key: &str) -> Result<Option<Tape>, Error> {
         let path = self.record_path(key)?;
-        let found = RECORD.read(&path, key)?;
+        let found = RECORD.read_onto(tape, &path, key)?;
         if found.is_some() && self.holding {
             let _there: bool = touch(&path);
         }
@@ -23,6 +32,11 @@ impl Store {
 
     /// Writes a record (or what belongs to one); `key` is a file name of hex digits and `-`.
     pub fn put_record(&self, key: &str, bytes: &[u8]) -> Result<(), Error> {
+        self.put_record_tape(key, &Tape::of(bytes.to_vec()))
+    }
+
+    /// The same of a long one.
+    pub fn put_record_tape(&self, key: &str, bytes: &Tape) -> Result<(), Error> {
         let path = self.record_path(key)?;
         RECORD.put(self, &path, key, bytes, None)
     }

@@ -18,6 +18,7 @@ use super::{
     Error, Store,
     pin::Pin,
     remove::remove_all,
+    tape::Tape,
     temp::{TempFile, same},
 };
 use crate::sys::PathError;
@@ -35,62 +36,101 @@ pub(super) struct Sealed {
 
 impl Sealed {
     /// Writes it whole or not at all, counted as the store's. `name` is what it is bound to.
-    pub(super) fn put(self, store: &Store, path: &Path, name: &str, payload: &[u8], pin: Option<Pin>) -> Result<(), Error> {
-        let length = self.length(payload);
+    pub(super) fn put(self, store: &Store, path: &Path, name: &str, payload: &Tape, pin: Option<Pin>) -> Result<(), Error> {
+        let length = payload.len() + self.length_of_head();
         let temp = self.temp(&store.tmp(), name, payload)?;
         temp.persist_with(path, self.durable, |rename| store.commit_file(path, length, pin, rename))
     }
 
-    /// How long the file of a payload is.
-    fn length(self, payload: &[u8]) -> u64 {
-        (payload.len() + "lapstrake  1 \n".len() + self.kind.len() + 64) as u64
-    }
-
     /// As [`Sealed::put`], uncounted, but what is already there stays.
     pub(super) fn write_new(self, tmp: &Path, path: &Path, name: &str, payload: &[u8]) -> Result<bool, Error> {
-        self.temp(tmp, name, payload)?.persist_new(path)
+        self.temp(tmp, name, &Tape::of(payload.to_vec()))?.persist_new(path)
     }
 
-    fn temp(self, tmp: &Path, name: &str, payload: &[u8]) -> Result<TempFile, Error> {
+    fn temp(self, tmp: &Path, name: &str, payload: &Tape) -> Result<TempFile, Error> {
         let mut file = TempFile::create(tmp)?;
-        let written = file.write_all(self.head(name, payload).as_bytes()).and_then(|()| file.write_all(payload));
+        let head = self.head(name, payload)?;
+        let written = file.write_all(head.as_bytes()).and_then(|()| payload.each(|bytes| file.write_all(bytes)));
         written.map_err(PathError::new("write", file.path()))?;
         Ok(file)
     }
 
     /// The payload. `None`: missing or damaged; damaged is deleted.
     pub(super) fn read(self, path: &Path, name: &str) -> Result<Option<Vec<u8>>, Error> {
+        Ok(self.read_onto(Tape::default(), path, name)?.map(Tape::into_bytes))
+    }
+
+    /// The same on a tape, which is empty.
+    pub(super) fn read_onto(self, mut tape: Tape, path: &Path, name: &str) -> Result<Option<Tape>, Error> {
         let Some(file) = open_regular(path)? else { return Ok(None) };
         let size = file.metadata().map_err(PathError::new("stat", path))?.len();
-        let room = self.limit + 128;
-        if size <= room {
-            let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(0));
-            // What a disk does not give back is as bad as what it gives back changed.
-            if (&file).take(room + 1).read_to_end(&mut bytes).is_ok()
-                && let Some(payload) = self.payload(name, bytes)
-            {
-                return Ok(Some(payload));
-            }
+        // What a disk does not give back is as bad as what it gives back changed.
+        if let Some(payload) = size.checked_sub(self.length_of_head()).filter(|length| *length <= self.limit)
+            && self.holds(&file, payload, &mut tape, name)?
+        {
+            return Ok(Some(tape));
         }
         discard(&file, path);
         Ok(None)
     }
 
-    fn payload(self, name: &str, mut bytes: Vec<u8>) -> Option<Vec<u8>> {
-        let head = bytes.iter().take(128).position(|byte| *byte == b'\n')? + 1;
-        // Moved, not copied: it may be as large as all else in memory.
-        let said: Vec<u8> = bytes.drain(..head).collect();
-        (said == self.head(name, &bytes).as_bytes()).then_some(bytes)
+    /// Reads a file of that payload's length; is it whole?
+    fn holds(self, mut file: &File, length: u64, tape: &mut Tape, name: &str) -> Result<bool, Error> {
+        let mut head = vec![0; usize::try_from(self.length_of_head()).unwrap_or(0)];
+        if file.read_exact(&mut head).is_err() {
+            return Ok(false);
+        }
+        tape.reserve(length);
+        let mut hasher = self.hasher(name, length);
+        let (mut piece, mut left) = (vec![0; usize::try_from(length).unwrap_or(PIECE).clamp(1, PIECE)], length);
+        loop {
+            match file.read(&mut piece) {
+                Ok(0) => break,
+                Ok(read) => {
+                    let bytes = piece.get(..read).unwrap_or_default();
+                    let Some(less) = left.checked_sub(read as u64) else { return Ok(false) };
+                    left = less;
+                    let _same: &mut blake3::Hasher = hasher.update(bytes);
+                    tape.append(bytes)?;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return Ok(false),
+            }
+        }
+        Ok(left == 0 && head == self.line(&hasher).as_bytes())
     }
 
-    fn head(self, name: &str, payload: &[u8]) -> String {
+    fn head(self, name: &str, payload: &Tape) -> Result<String, Error> {
+        let mut hasher = self.hasher(name, payload.len());
+        let read = payload.each(|bytes| {
+            let _same: &mut blake3::Hasher = hasher.update(bytes);
+            Ok(())
+        });
+        read.map_err(PathError::new("read", "a temporary file"))?;
+        Ok(self.line(&hasher))
+    }
+
+    /// What a payload of that length is hashed with.
+    fn hasher(self, name: &str, length: u64) -> blake3::Hasher {
         let mut hasher = blake3::Hasher::new_derive_key("lapstrake store: a sealed file, version 1");
-        for part in [self.kind.as_bytes(), name.as_bytes(), payload] {
+        for part in [self.kind.as_bytes(), name.as_bytes()] {
             let _chain = hasher.update(&(part.len() as u64).to_le_bytes()).update(part);
         }
+        let _chain = hasher.update(&length.to_le_bytes());
+        hasher
+    }
+
+    fn line(self, hasher: &blake3::Hasher) -> String {
         format!("lapstrake {} 1 {}\n", self.kind, hasher.finalize().to_hex())
     }
+
+    fn length_of_head(self) -> u64 {
+        ("lapstrake  1 \n".len() + self.kind.len() + 64) as u64
+    }
 }
+
+/// How much is read at once.
+const PIECE: usize = 64 * 1024;
 
 /// What opening a link is refused with.
 const LINK: i32 = rustix::io::Errno::LOOP.raw_os_error();
@@ -149,7 +189,7 @@ mod tests {
     fn every_truncation_and_every_flipped_bit_is_seen_and_the_file_deleted() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("file");
-        NOTE.temp(dir.path(), "n", b"payload").unwrap().persist(&path, false).unwrap();
+        NOTE.temp(dir.path(), "n", &Tape::of(b"payload".to_vec())).unwrap().persist(&path, false).unwrap();
         let good = fs::read(&path).unwrap();
         assert_eq!(NOTE.read(&path, "n").unwrap().unwrap(), b"payload");
         for at in 0..good.len() {
@@ -170,11 +210,11 @@ mod tests {
     fn a_file_in_the_place_of_another_is_damaged() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("file");
-        NOTE.temp(dir.path(), "n", b"payload").unwrap().persist(&path, false).unwrap();
+        NOTE.temp(dir.path(), "n", &Tape::of(b"payload".to_vec())).unwrap().persist(&path, false).unwrap();
         assert_eq!(NOTE.read(&path, "m").unwrap(), None);
-        NOTE.temp(dir.path(), "n", b"payload").unwrap().persist(&path, false).unwrap();
+        NOTE.temp(dir.path(), "n", &Tape::of(b"payload".to_vec())).unwrap().persist(&path, false).unwrap();
         assert_eq!(Sealed { kind: "other", ..NOTE }.read(&path, "n").unwrap(), None);
-        NOTE.temp(dir.path(), "n", &[7; 300]).unwrap().persist(&path, false).unwrap();
+        NOTE.temp(dir.path(), "n", &Tape::of(vec![7; 300])).unwrap().persist(&path, false).unwrap();
         assert_eq!(NOTE.read(&path, "n").unwrap(), None, "larger than its kind may be");
     }
 

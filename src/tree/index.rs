@@ -20,6 +20,16 @@ pub enum Row {
     Whiteout,
 }
 
+impl Row {
+    /// The first name of its inode, if it is a later one.
+    pub fn link(&self) -> Option<&TreePath> {
+        match self {
+            Self::Put { link, .. } => link.as_ref(),
+            Self::Whiteout => None,
+        }
+    }
+}
+
 /// Bytes that are no index.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("not a tree index: {reason}")]

@@ -110,7 +110,7 @@ fn index_of_tar(packed: &[u8]) -> Arc<Index> {
 /// The index of the layer that these changes would be.
 fn index_of(changes: &Changes) -> Arc<Index> {
     let mut builder = IndexBuilder::default();
-    for (path, change) in &changes.0 {
+    for (path, change) in &changes.all().unwrap() {
         let Change::Put(meta, node) = change else {
             builder.put(path.clone(), Row::Whiteout);
             continue;
@@ -197,7 +197,8 @@ impl Building<'_> {
         for each in &copy.sources {
             selection = selection.then(match each {
                 CopySource::Path(path) => {
-                    let spec = CopySpec { paths: vec![path.clone()], parents: copy.parents, exclude: copy.exclude.clone(), jobs: 2 };
+                    let spec =
+                        CopySpec { paths: vec![path.clone()], parents: copy.parents, exclude: copy.exclude.clone(), jobs: 2, store: None };
                     rootfs::select(source.as_ref(), &spec)?
                 }
                 CopySource::Inline(file) => Selection::inline(&file.name, file.data.as_bytes()),

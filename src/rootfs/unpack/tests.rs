@@ -59,7 +59,7 @@ fn unpack_with(archive: &[u8], placement: Placement, below: &Chain, tree: Option
     }
     let changes = draft.finish();
     let mut bytes = Vec::new();
-    for (path, change) in &changes.0 {
+    for (path, change) in &changes.all().unwrap() {
         if let layer::Change::Put(_, Node::File { content, digest, .. }) = change {
             let mut all = Vec::new();
             match content {
