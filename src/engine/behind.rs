@@ -106,7 +106,7 @@ impl Behind {
     /// Writes changes as a tar, which another thread compresses. Returns when the tar is complete; if that is `awaited`, it does not
     /// wait for the compressor.
     pub(super) fn write(&self, changes: &Changes, chain: &Chain, awaited: bool) -> Result<Pending, layer::Error> {
-        let (to, from) = layer::spool(&self.store, awaited);
+        let (to, from) = layer::spool(&self.store, self.compression, awaited);
         let (then, told) = channel();
         let (store, compression, shared) = (self.store.clone(), self.compression, Arc::clone(&self.shared));
         let packer = Builder::new().name("packer".to_owned()).spawn(move || shared.pack(&store, from, compression, &told));

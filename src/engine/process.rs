@@ -143,8 +143,13 @@ pub fn serve(
     });
     remote.tell(&match built {
         Ok(images) => {
-            let built =
-                images.into_iter().map(|(platform, made)| BuiltImage { platform, manifest: made.image.manifest, moments: made.moments });
+            let written = store.as_ref().map(Store::written).unwrap_or_default();
+            let built = images.into_iter().map(|(platform, made)| BuiltImage {
+                platform,
+                manifest: made.image.manifest,
+                moments: made.moments,
+                written: written.clone(),
+            });
             FromEngine::Built(built.collect())
         }
         Err(error) => FromEngine::Failed(error),

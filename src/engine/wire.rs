@@ -28,6 +28,7 @@ use crate::{
     error::Error,
     oci::{Descriptor, Platform},
     plan::CopySource,
+    store::Written,
     tree::Moments,
 };
 
@@ -40,6 +41,8 @@ pub struct BuiltImage {
     pub manifest: Descriptor,
     /// For each of its layers, base first, which of its times are not those of what it was made of.
     pub moments: Vec<Moments>,
+    /// Blobs that the engine has written, which need not be verified to be copied out.
+    pub written: Vec<Written>,
 }
 
 /// From the engine.

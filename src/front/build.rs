@@ -218,7 +218,7 @@ impl Work<'_> {
         let mut laps = Laps::begin(By::Front);
         let mut images = Vec::new();
         let mut places = Vec::new();
-        for BuiltImage { platform, manifest, moments } in built {
+        for BuiltImage { platform, manifest, moments, written: _ } in built {
             let read = image::read(store, &manifest, &platform)?;
             let base_layers = read.layers.iter().take_while(|layer| self.sources.contains_key(&layer.digest)).count();
             let made = cache::inline(&self.request.cache_to, Image { base_layers, ..read }, &records, &self.job, store)?;

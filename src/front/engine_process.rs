@@ -223,8 +223,9 @@ fn answer(
         let answer = match message {
             FromEngine::Event(_) => continue,
             FromEngine::Built(images) => {
-                for BuiltImage { manifest, .. } in &images {
+                for BuiltImage { manifest, written, .. } in &images {
                     answers.store.hold(manifest);
+                    answers.store.learn_written(written);
                 }
                 return Ok(Some(Ok(images)));
             }

@@ -86,6 +86,15 @@ pub(super) fn pack_digested<T>(
     Ok((packed.produced, packed.blob))
 }
 
+/// A plain tar as a blob, by the digest that `produce` knows it by: of the very bytes that it writes, which are not digested again. The
+/// blob outlives a power cut after the next [`Store::sync`].
+pub(super) fn keep(store: &Store, produce: impl FnOnce(&mut dyn Write) -> Result<DiffId, Error>) -> Result<Descriptor, Error> {
+    let mut blob = store.undigested_blob()?;
+    let DiffId(digest) = produce(&mut blob)?;
+    let size = blob.commit_as(&digest)?;
+    Ok(Descriptor::new(Compression::Uncompressed.media_type(), digest, size))
+}
+
 fn pack_with<T>(
     crew: &Crew,
     store: &Store,
@@ -510,6 +519,25 @@ mod tests {
         ];
         let found = known.map(|(compression, _)| (compression, packed(compression, BLOCK).1.digest.hex()));
         assert_eq!(found, known.map(|(compression, digest)| (compression, digest.to_owned())), "raise the number in its id");
+    }
+
+    #[test]
+    fn a_plain_tar_that_is_digested_on_its_way_is_the_blob_that_is_digested_here() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("store")).unwrap();
+        for bytes in [Vec::new(), vec![1; 1000], sample()] {
+            let (mut to, from) = super::super::spool(&store, Compression::Uncompressed, true);
+            let blob = thread::scope(|scope| {
+                let packer = scope.spawn(|| super::super::pack(&store, &from, Compression::Uncompressed, &|| false).unwrap());
+                to.write_all(&bytes).unwrap();
+                let diff_id = to.finish().unwrap();
+                let blob = packer.join().unwrap();
+                assert_eq!(diff_id.0, blob.digest);
+                blob
+            });
+            assert_eq!((blob.digest, blob.size), (Digest::of(&bytes), bytes.len() as u64));
+            assert!(store.has_whole_blob(&blob));
+        }
     }
 
     #[test]

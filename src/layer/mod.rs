@@ -268,9 +268,9 @@ pub struct Tarred {
 }
 
 /// A way for a tar from who writes it to who compresses it. With `ahead` the writer need not wait: what is not compressed yet waits on
-/// the disk. Without, only what memory holds.
-pub fn spool(store: &Store, ahead: bool) -> (Writer, Reader) {
-    spool::spool(store, if ahead { spool::ON_DISK } else { 0 })
+/// the disk. Without, or if nothing is to be compressed, only what memory holds: a tar is written to its blob as fast as to anywhere.
+pub fn spool(store: &Store, compression: Compression, ahead: bool) -> (Writer, Reader) {
+    spool::spool(store, if ahead && compression != Compression::Uncompressed { spool::ON_DISK } else { 0 })
 }
 
 /// The first half of [`write`]: changes as a tar. Nothing is in the store yet.
@@ -284,8 +284,12 @@ pub fn tar(changes: &Changes, chain: &Chain, mut to: Writer) -> Result<Tarred, E
 /// The blob outlives a power cut after the next [`Store::sync`].
 pub fn pack(store: &Store, from: &Reader, compression: Compression, cancelled: &dyn Fn() -> bool) -> Result<Descriptor, Error> {
     let copy = |out: &mut dyn io::Write| Ok(from.copy_to(out, cancelled).map_err(PathError::new("read", "layer"))?);
-    let ((), blob) = blob::pack_digested(store, (compression, blob::Lasting::Synced), copy)?;
-    Ok(blob)
+    match compression {
+        Compression::Uncompressed => blob::keep(store, copy),
+        Compression::Gzip(_) | Compression::Zstd(_) => {
+            blob::pack_digested(store, (compression, blob::Lasting::Synced), copy).map(|(_diff_id, blob)| blob)
+        }
+    }
 }
 
 /// What a step left in an overlay's upper directory, against the chain it ran on. `stubs` are mountpoints that

@@ -1,33 +1,41 @@
 //! A tar on its way from who writes it to who compresses it, so that the writer need not wait.
 //!
 //! ```text
-//! writer ─ SHA-256 ─ blocks in memory ─┬─ if the reader is behind: a file without a name ─┬─ reader
-//!                                      └───────────────────────────────────────────────────┘
+//! writer ─ blocks in memory ─┬─ SHA-256
+//!                            ├───────────────────────────────────────────────────┬─ reader
+//!                            └─ if the reader is behind: a file without a name ──┘
 //! ```
 //!
 //! A block is in memory only while the file is empty, so that their order is that of the stream. The file has a limit, beyond which
-//! the writer waits, as it does when the disk is full.
+//! the writer waits, as it does when the disk is full. What fits into one block is digested without a thread; with one, the only
+//! SHA-256 of a plain layer goes on beside its reading and its writing.
 
 use std::{
     collections::VecDeque,
     fs::File,
     io::{self, Write},
     os::unix::fs::FileExt as _,
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    panic::resume_unwind,
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        mpsc::{Receiver, SyncSender, sync_channel},
+    },
+    thread::{Builder, JoinHandle},
     time::Duration,
 };
 
 use sha2::{Digest as _, Sha256};
 
+use super::crew::{Buffer, Crew};
 use crate::{
     oci::{DiffId, Digest},
     store::Store,
 };
 
 /// What is handed on at once.
-const BLOCK: usize = 128 * 1024;
-/// How many blocks wait in memory.
-const IN_MEMORY: usize = 8;
+const BLOCK: usize = 256 * 1024;
+/// How many blocks wait in memory for the reader, and how many for their digest.
+const IN_MEMORY: usize = 4;
 /// How many bytes wait on the disk.
 pub(super) const ON_DISK: u64 = 1 << 30;
 /// A reader looks so often whether anybody wants it to go on.
@@ -36,8 +44,13 @@ const PATIENCE: Duration = Duration::from_millis(100);
 /// A stream's two ends. At most `limit` bytes wait on the disk.
 pub(super) fn spool(store: &Store, limit: u64) -> (Writer, Reader) {
     let shared = Arc::new(Shared { state: Mutex::default(), moved: Condvar::new(), store: store.clone(), limit });
-    let writer = Writer { shared: Arc::clone(&shared), digest: Sha256::new(), block: Vec::new() };
+    let writer = Writer { shared: Arc::clone(&shared), digesting: Digesting::Here(Sha256::new()), block: fresh() };
     (writer, Reader { shared })
+}
+
+/// Memory for one block.
+fn fresh() -> Buffer {
+    Crew::common().buffer(BLOCK)
 }
 
 #[derive(Debug)]
@@ -50,7 +63,7 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct State {
-    blocks: VecDeque<Vec<u8>>,
+    blocks: VecDeque<Arc<Buffer>>,
     file: Option<File>,
     /// How much of the file is written, and how much of that is read.
     written: u64,
@@ -63,7 +76,7 @@ struct State {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum End {
-    Whole,
+    Whole(DiffId),
     Broken,
 }
 
@@ -72,7 +85,7 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn push(&self, block: Vec<u8>) -> io::Result<()> {
+    fn push(&self, block: Arc<Buffer>) -> io::Result<()> {
         let mut state = self.state();
         loop {
             if state.deaf {
@@ -82,7 +95,7 @@ impl Shared {
                 state.blocks.push_back(block);
                 break;
             }
-            if state.written < self.limit && state.spill(&self.store, &block).is_ok() {
+            if state.written < self.limit && state.spill(&self.store, &block.bytes).is_ok() {
                 break;
             }
             state = self.moved.wait(state).unwrap_or_else(PoisonError::into_inner);
@@ -115,16 +128,17 @@ impl State {
     }
 
     /// The next bytes, if there are some.
-    fn next(&mut self) -> io::Result<Option<Vec<u8>>> {
+    fn next(&mut self) -> io::Result<Option<Arc<Buffer>>> {
         if let Some(block) = self.blocks.pop_front() {
             return Ok(Some(block));
         }
         let left = usize::try_from(self.written - self.read).unwrap_or(usize::MAX);
         let Some(file) = self.file.as_ref().filter(|_| left > 0) else { return Ok(None) };
-        let mut block = vec![0; left.min(BLOCK)];
-        file.read_exact_at(&mut block, self.read)?;
-        self.read += block.len() as u64;
-        Ok(Some(block))
+        let mut block = fresh();
+        block.bytes.resize(left.min(BLOCK), 0);
+        file.read_exact_at(&mut block.bytes, self.read)?;
+        self.read += block.bytes.len() as u64;
+        Ok(Some(Arc::new(block)))
     }
 }
 
@@ -132,34 +146,87 @@ impl State {
 #[derive(Debug)]
 pub struct Writer {
     shared: Arc<Shared>,
-    digest: Sha256,
-    block: Vec<u8>,
+    digesting: Digesting,
+    block: Buffer,
+}
+
+/// How the tar's digest is taken.
+#[derive(Debug)]
+enum Digesting {
+    /// By who writes it.
+    Here(Sha256),
+    /// By a thread.
+    Beside(SyncSender<Arc<Buffer>>, JoinHandle<Sha256>),
+}
+
+impl Digesting {
+    /// A thread that goes on with what was begun. Where none can be had, that is done here.
+    fn beside(begun: Sha256) -> Self {
+        let (send, blocks) = sync_channel(IN_MEMORY);
+        let more = begun.clone();
+        match Builder::new().name("digest".to_owned()).spawn(move || digest(more, &blocks)) {
+            Ok(thread) => Self::Beside(send, thread),
+            Err(_none) => Self::Here(begun),
+        }
+    }
+
+    fn update(&mut self, block: Arc<Buffer>) {
+        match self {
+            Self::Here(digest) => digest.update(&block.bytes),
+            // The thread ends before this end is dropped only by a panic, which shows when it is joined.
+            Self::Beside(blocks, _) => drop(blocks.send(block)),
+        }
+    }
+
+    fn finish(self) -> DiffId {
+        let digest = match self {
+            Self::Here(digest) => digest,
+            Self::Beside(blocks, thread) => {
+                drop(blocks);
+                thread.join().unwrap_or_else(|panic| resume_unwind(panic))
+            }
+        };
+        DiffId(Digest::from_bytes(digest.finalize().into()))
+    }
+}
+
+fn digest(mut digest: Sha256, blocks: &Receiver<Arc<Buffer>>) -> Sha256 {
+    for block in blocks {
+        digest.update(&block.bytes);
+    }
+    digest
 }
 
 impl Writer {
     fn hand_on(&mut self) -> io::Result<()> {
-        let block = std::mem::take(&mut self.block);
-        self.digest.update(&block);
-        self.shared.push(block)
+        let block = Arc::new(std::mem::replace(&mut self.block, fresh()));
+        self.shared.push(Arc::clone(&block))?;
+        self.digesting.update(block);
+        Ok(())
     }
 
     /// That was all of it.
     pub(super) fn finish(mut self) -> io::Result<DiffId> {
-        if !self.block.is_empty() {
+        if !self.block.bytes.is_empty() {
             self.hand_on()?;
         }
-        self.shared.end(End::Whole);
-        Ok(DiffId(Digest::from_bytes(std::mem::take(&mut self.digest).finalize().into())))
+        let diff_id = std::mem::replace(&mut self.digesting, Digesting::Here(Sha256::new())).finish();
+        self.shared.end(End::Whole(diff_id));
+        Ok(diff_id)
     }
 }
 
 impl Write for Writer {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let some = bytes.get(..bytes.len().min(BLOCK - self.block.len())).unwrap_or_default();
-        self.block.extend_from_slice(some);
-        if self.block.len() == BLOCK {
+        if self.block.bytes.len() == BLOCK && !bytes.is_empty() {
+            if let Digesting::Here(digest) = &mut self.digesting {
+                // There is more than one block.
+                self.digesting = Digesting::beside(std::mem::take(digest));
+            }
             self.hand_on()?;
         }
+        let some = bytes.get(..bytes.len().min(BLOCK - self.block.bytes.len())).unwrap_or_default();
+        self.block.bytes.extend_from_slice(some);
         Ok(some.len())
     }
 
@@ -181,32 +248,42 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// All of it. An error if the writer ended early, or as soon as `cancelled` says so.
-    pub(super) fn copy_to(&self, to: &mut dyn Write, cancelled: &dyn Fn() -> bool) -> io::Result<()> {
-        while let Some(block) = self.next(cancelled)? {
-            self.shared.moved.notify_all();
-            to.write_all(&block)?;
+    /// All of it, and what its digest is. An error if the writer ended early, or as soon as `cancelled` says so.
+    pub(super) fn copy_to(&self, to: &mut dyn Write, cancelled: &dyn Fn() -> bool) -> io::Result<DiffId> {
+        loop {
+            match self.next(cancelled)? {
+                Next::Block(block) => {
+                    self.shared.moved.notify_all();
+                    to.write_all(&block.bytes)?;
+                }
+                Next::End(diff_id) => return Ok(diff_id),
+            }
         }
-        Ok(())
     }
 
-    fn next(&self, cancelled: &dyn Fn() -> bool) -> io::Result<Option<Vec<u8>>> {
+    fn next(&self, cancelled: &dyn Fn() -> bool) -> io::Result<Next> {
         let mut state = self.shared.state();
         loop {
             if cancelled() {
                 return Err(io::ErrorKind::ConnectionAborted.into());
             }
             if let Some(block) = state.next()? {
-                return Ok(Some(block));
+                return Ok(Next::Block(block));
             }
             match state.end {
-                Some(End::Whole) => return Ok(None),
+                Some(End::Whole(diff_id)) => return Ok(Next::End(diff_id)),
                 Some(End::Broken) => return Err(io::ErrorKind::UnexpectedEof.into()),
                 None => {}
             }
             (state, _) = self.shared.moved.wait_timeout(state, PATIENCE).unwrap_or_else(PoisonError::into_inner);
         }
     }
+}
+
+/// What a reader finds.
+enum Next {
+    Block(Arc<Buffer>),
+    End(DiffId),
 }
 
 impl Drop for Reader {
@@ -241,7 +318,7 @@ mod tests {
             }
             assert_eq!(writer.finish().unwrap().0, Digest::of(&bytes));
             let mut read = Vec::new();
-            reader.copy_to(&mut read, &|| false).unwrap();
+            assert_eq!(reader.copy_to(&mut read, &|| false).unwrap().0, Digest::of(&bytes));
             assert!(read == bytes, "{length}");
         }
         assert_eq!(std::fs::read_dir(dir.path().join("store/tmp")).unwrap().count(), 0);
@@ -260,7 +337,7 @@ mod tests {
             std::thread::sleep(Duration::from_millis(30));
             assert!(!writing.is_finished() && reader.shared.state().file.is_none());
             let mut read = Vec::new();
-            reader.copy_to(&mut read, &|| false).unwrap();
+            let _diff_id = reader.copy_to(&mut read, &|| false).unwrap();
             assert_eq!(writing.join().unwrap().0, Digest::of(&bytes));
             read
         });
@@ -275,7 +352,7 @@ mod tests {
         let read = std::thread::scope(|scope| {
             let reading = scope.spawn(|| {
                 let mut slow = Slow(Vec::new());
-                reader.copy_to(&mut slow, &|| false).map(|()| slow.0)
+                reader.copy_to(&mut slow, &|| false).map(|_diff_id| slow.0)
             });
             for (number, part) in bytes.chunks(50_000).enumerate() {
                 writer.write_all(part).unwrap();
@@ -314,7 +391,7 @@ mod tests {
         assert_eq!(reader.copy_to(&mut Vec::new(), &|| false).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
         let (mut writer, reader) = spool(&store, ON_DISK);
         drop(reader);
-        assert_eq!(writer.write_all(&sample(BLOCK)).unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+        assert_eq!(writer.write_all(&sample(BLOCK + 1)).unwrap_err().kind(), io::ErrorKind::BrokenPipe);
         let (_writer, reader) = spool(&store, ON_DISK);
         assert_eq!(reader.copy_to(&mut Vec::new(), &|| true).unwrap_err().kind(), io::ErrorKind::ConnectionAborted);
     }

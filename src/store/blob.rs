@@ -8,6 +8,7 @@ use std::{
     fs::{self, File},
     io::{self, BufWriter, Read, Seek as _, Write},
     path::PathBuf,
+    sync::mpsc::channel,
 };
 
 use sha2::{Digest as _, Sha256};
@@ -17,17 +18,26 @@ use super::{
     pin::Pin,
     sealed::{discard, open_regular},
     temp::{TempFile, same},
+    written::Stamp,
 };
 use crate::{
     oci::{Descriptor, Digest},
-    sys::PathError,
+    sys::{PathError, WriteBack},
 };
+
+/// How much the kernel copies at once.
+const SPELL: u64 = 8 << 20;
 
 impl Store {
     /// Begins a blob; nothing is there before [`BlobWriter::commit`].
     pub fn blob_writer(&self) -> Result<BlobWriter, Error> {
+        Ok(BlobWriter { bytes: self.undigested_blob()?, hasher: Sha256::new() })
+    }
+
+    /// Begins a blob whose bytes who writes it digests anyway.
+    pub fn undigested_blob(&self) -> Result<Undigested, Error> {
         let file = BufWriter::with_capacity(128 * 1024, TempFile::create(&self.tmp())?);
-        Ok(BlobWriter { file, hasher: Sha256::new(), size: 0, store: self.clone(), cleared: false })
+        Ok(Undigested { file, size: 0, disk: WriteBack::from(0), store: self.clone(), cleared: false })
     }
 
     /// Puts bytes in memory: configs and manifests. What is there already is not written, and so not synced, again.
@@ -71,8 +81,8 @@ impl Store {
                 Some(size) => Err(mismatch(&descriptor.digest, format!("{} bytes", descriptor.size), format!("{size} bytes"))),
             };
         }
-        let hasher = Some(Sha256::new());
-        Ok(Some(BlobReader { file, path, digest: descriptor.digest, left: descriptor.size, hasher }))
+        let (hasher, ours) = (Some(Sha256::new()), self.stamp(&descriptor.digest));
+        Ok(Some(BlobReader { file, path, digest: descriptor.digest, left: descriptor.size, hasher, ours }))
     }
 
     /// Is it there and whole? It is read to its end, and is gone after that if it is damaged.
@@ -131,15 +141,22 @@ impl Store {
 /// A blob being written: counts and hashes what passes. Dropped without a commit, it never was.
 #[derive(Debug)]
 pub struct BlobWriter {
-    file: BufWriter<TempFile>,
+    bytes: Undigested,
     hasher: Sha256,
+}
+
+/// The same, hashed by who writes it.
+#[derive(Debug)]
+pub struct Undigested {
+    file: BufWriter<TempFile>,
     size: u64,
+    disk: WriteBack,
     store: Store,
     /// Was room made for it already?
     cleared: bool,
 }
 
-impl BlobWriter {
+impl Undigested {
     /// Does it, and once more if the file system was full and has some room now.
     fn with_room<T>(&mut self, mut work: impl FnMut(&mut BufWriter<TempFile>) -> io::Result<T>) -> io::Result<T> {
         match work(&mut self.file) {
@@ -151,6 +168,28 @@ impl BlobWriter {
         }
     }
 
+    /// Finishes it under the digest that was taken of the very bytes that were written; its size. It lasts as after
+    /// [`BlobWriter::commit_unsynced`].
+    pub fn commit_as(self, digest: &Digest) -> Result<u64, Error> {
+        self.finish(digest, false)
+    }
+
+    fn finish(mut self, digest: &Digest, durable: bool) -> Result<u64, Error> {
+        let path = self.store.blob_path(digest);
+        self.with_room(Write::flush).map_err(PathError::new("write", self.store.blobs()))?;
+        let file = self.file.into_inner().map_err(|error| PathError::new("write", &path)(error.into_error()))?;
+        let again = file.file().try_clone();
+        // An older file of that name is replaced even so: this one is known to be right.
+        let (store, size) = (self.store, self.size);
+        file.persist_with(&path, durable, |rename| store.commit_file(&path, size, Some(Pin::Blob(*digest)), rename))?;
+        if let Ok(file) = again {
+            store.note_written(digest, &file);
+        }
+        Ok(size)
+    }
+}
+
+impl BlobWriter {
     /// Finishes it; with `expected`, only if digest and size are those.
     pub fn commit(self, expected: Option<(&Digest, u64)>) -> Result<(Digest, u64), Error> {
         self.finish(expected, true)
@@ -162,28 +201,22 @@ impl BlobWriter {
         self.finish(None, false)
     }
 
-    fn finish(mut self, expected: Option<(&Digest, u64)>, durable: bool) -> Result<(Digest, u64), Error> {
-        self.with_room(Write::flush).map_err(PathError::new("write", self.store.blobs()))?;
+    fn finish(self, expected: Option<(&Digest, u64)>, durable: bool) -> Result<(Digest, u64), Error> {
         let digest = Digest::from_bytes(self.hasher.finalize().into());
         if let Some((wanted, size)) = expected {
-            if self.size != size {
-                return Err(mismatch(wanted, format!("{size} bytes"), format!("{} bytes", self.size)));
+            if self.bytes.size != size {
+                return Err(mismatch(wanted, format!("{size} bytes"), format!("{} bytes", self.bytes.size)));
             }
             if digest != *wanted {
                 return Err(mismatch(wanted, wanted.to_string(), digest.to_string()));
             }
         }
-        let path = self.store.blob_path(&digest);
-        let file = self.file.into_inner().map_err(|error| PathError::new("write", &path)(error.into_error()))?;
-        // An older file of that name is replaced even so: this one is known to be right.
-        let (store, size) = (self.store, self.size);
-        file.persist_with(&path, durable, |rename| store.commit_file(&path, size, Some(Pin::Blob(digest)), rename))?;
-        Ok((digest, size))
+        Ok((digest, self.bytes.finish(&digest, durable)?))
     }
 
     /// How many bytes it has so far.
     pub fn size(&self) -> u64 {
-        self.size
+        self.bytes.size
     }
 }
 
@@ -191,16 +224,28 @@ fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
-impl Write for BlobWriter {
+impl Write for Undigested {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let count = self.with_room(|file| file.write(bytes))?;
-        self.hasher.update(bytes.get(..count).unwrap_or_default());
         self.size += count as u64;
+        self.disk.written(self.file.get_ref().file(), self.size);
         Ok(count)
     }
 
     fn flush(&mut self) -> io::Result<()> {
         self.file.flush()
+    }
+}
+
+impl Write for BlobWriter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.bytes.write(bytes)?;
+        self.hasher.update(bytes.get(..count).unwrap_or_default());
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.bytes.flush()
     }
 }
 
@@ -222,6 +267,8 @@ pub struct BlobReader {
     left: u64,
     /// Gone when the end was verified.
     hasher: Option<Sha256>,
+    /// How the file looks if it is as this build has written it.
+    ours: Option<Stamp>,
 }
 
 impl BlobReader {
@@ -238,19 +285,28 @@ impl BlobReader {
         }
     }
 
-    /// Writes what is left of it at a file's position. The kernel copies, so that file systems that can share blocks do; another
-    /// thread reads and verifies meanwhile.
+    /// Writes what is left of it at a file's position. The kernel copies, so that file systems that can share blocks do. Another
+    /// thread reads and verifies meanwhile, unless this build has written the blob itself and nobody has touched it since.
     pub fn copy_into(mut self, to: &File) -> Copied {
         let size = self.left;
         let from = self.again();
+        if self.is_ours() {
+            let written = from.and_then(|from| copy(&from, to, size));
+            if self.is_ours() {
+                return Copied { verified: Ok(()), written };
+            }
+            return Copied { verified: self.finish(), written };
+        }
         std::thread::scope(|scope| {
             let verifier = scope.spawn(move || self.finish());
-            let written = from.and_then(|from| match io::copy(&mut from.take(size), &mut &*to)? {
-                all if all == size => Ok(()),
-                _ => Err(io::ErrorKind::UnexpectedEof.into()),
-            });
+            let written = from.and_then(|from| copy(&from, to, size));
             Copied { verified: verifier.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), written }
         })
+    }
+
+    /// Is it the very file that this build has written, as it was then?
+    fn is_ours(&self) -> bool {
+        self.ours.is_some_and(|ours| Stamp::of(&self.file).is_ok_and(|stamp| stamp == ours))
     }
 
     /// The same file with a position of its own, which is the same for now.
@@ -301,6 +357,33 @@ impl Read for BlobReader {
         }
         Ok(count)
     }
+}
+
+/// Copies so many bytes from where the one file stands to where the other does.
+fn copy(from: &File, to: &File, size: u64) -> io::Result<()> {
+    // What is no regular file has no place, and no disk behind it.
+    let start = (&*to).stream_position().ok();
+    std::thread::scope(|scope| {
+        let (done, told) = channel();
+        let _disk = start.filter(|_| size > 2 * SPELL).map(|start| {
+            scope.spawn(move || {
+                let mut disk = WriteBack::from(start);
+                for done in told {
+                    disk.written(to, start + done);
+                }
+            })
+        });
+        let mut copied = 0;
+        while copied < size {
+            match io::copy(&mut from.take(SPELL.min(size - copied)), &mut &*to)? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                some => copied += some,
+            }
+            // Nobody listens where there is no disk.
+            let _told = done.send(copied);
+        }
+        Ok(())
+    })
 }
 
 fn mismatch(digest: &Digest, expected: String, found: String) -> Error {

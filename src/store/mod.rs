@@ -45,8 +45,9 @@ mod tape;
 mod temp;
 mod trees;
 mod usage;
+mod written;
 
-pub use blob::{BlobReader, BlobWriter, Copied};
+pub use blob::{BlobReader, BlobWriter, Copied, Undigested};
 pub use census::Kind;
 pub use fsck::{Checked, Wrong};
 pub use limits::{Amount, Bounds, Limits};
@@ -57,6 +58,7 @@ pub use size::{Size, shown_bytes};
 pub use tape::{Tape, TapeReader, framed, garbled};
 pub use temp::Scratch;
 pub use usage::{ImageUse, LayerUse, Usage};
+pub use written::Written;
 
 use std::{
     fs,

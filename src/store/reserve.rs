@@ -25,6 +25,7 @@ use super::{
     pin::{Pin, Pins},
     size::Size,
     temp::Scratch,
+    written::Stamps,
 };
 use crate::{oci::DiffId, sys};
 
@@ -49,6 +50,8 @@ pub(super) struct Shared {
     pub(super) limits: Limits,
     /// How large the trees of layers are whose indexes were seen.
     pub(super) sizes: Mutex<BTreeMap<DiffId, Size>>,
+    /// Blobs that this build has written.
+    pub(super) written: Stamps,
     state: Mutex<State>,
 }
 

@@ -39,6 +39,11 @@ impl TempFile {
         }
     }
 
+    /// The file, whatever its name.
+    pub(super) fn file(&self) -> &File {
+        &self.file
+    }
+
     /// Its path, for messages.
     pub(super) fn path(&self) -> &Path {
         &self.path

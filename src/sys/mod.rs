@@ -16,6 +16,7 @@ pub mod signals;
 mod spawn;
 pub mod task;
 mod usage;
+mod write_back;
 
 pub use clock::{coarse_now, now, since_boot, thread_time};
 pub use core_dumps::no_core_dumps;
@@ -29,3 +30,4 @@ pub use poll::{is_ready, is_ready_within};
 pub use seccomp::{Filter, Instruction};
 pub use spawn::{Child, Launch, Namespaces, Program, ResourceLimit, Stage, Supervised, as_standard, inherited_fd};
 pub use usage::{Usage, reap, used_by_all};
+pub use write_back::WriteBack;
