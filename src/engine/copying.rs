@@ -196,8 +196,14 @@ fn tree(site: &Site<'_>, layers: &[Held], name: &str, purpose: Use) -> Result<Op
         return Ok(Opened::Tree(Tree::indexed(chain, name)));
     }
     let mut dirs: Vec<Arc<OwnedFd>> = Vec::new();
+    let mut last = None;
     for lower in site.trees.lowers(layers)? {
-        dirs.push(Arc::new(crate::sys::dir::open_root(&lower.dir)?));
+        let open = match (dirs.last(), last) {
+            (Some(open), Some(last)) if last == lower.dir => Arc::clone(open),
+            _ => Arc::new(crate::sys::dir::open_root(&lower.dir)?),
+        };
+        dirs.push(open);
+        last = Some(lower.dir);
     }
     Ok(Opened::Tree(Tree::extracted(chain, dirs, name)))
 }

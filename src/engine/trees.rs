@@ -10,17 +10,34 @@ use std::{
     thread::Builder,
 };
 
-use super::{Event, Front, behind::Behind, permits::Permits, snapshot::Held, turns::Turns, whole};
+use super::{
+    Event, Front,
+    behind::Behind,
+    permits::Permits,
+    snapshot::{Held, chain_id},
+    turns::Turns,
+    whole,
+};
 use crate::{
     error::{Error, Kind},
-    layer::{self, Lower, Owners},
+    layer::{self, Lower, Merged, Owners},
     oci::{Descriptor, DiffId},
-    store::Store,
+    store::{Scratch, Store},
     tree::{Chain, Index},
 };
 
 /// So many layers are fetched and unpacked at once, as far as there are processors.
 const AT_ONCE: usize = 8;
+
+/// An overlay takes 500 lower directories, and a process has 1,024 open files. Of more layers than this the first are merged into one directory.
+const MOST: usize = 450;
+/// So many at a time.
+const PART: usize = MOST / 2;
+
+/// How many of so many layers are to be one directory: always so many more that few directories do for all steps of a stage.
+fn merged_of(layers: usize) -> usize {
+    if layers <= MOST { 0 } else { (layers - PART - 1) / PART * PART }
+}
 
 /// What one build knows of its layers.
 pub(super) struct Trees<'a> {
@@ -36,6 +53,8 @@ pub(super) struct Trees<'a> {
     /// Where trees are that the store's file system cannot hold: those with whiteouts, if they are to be lowers of overlays.
     memory: Option<PathBuf>,
     in_memory: Mutex<BTreeMap<DiffId, PathBuf>>,
+    /// The first layers of deep stages, merged, by what they are.
+    bottoms: Mutex<BTreeMap<String, Scratch>>,
 }
 
 impl<'a> Trees<'a> {
@@ -47,8 +66,8 @@ impl<'a> Trees<'a> {
         owners: Owners,
         memory: Option<PathBuf>,
     ) -> Self {
-        let (indexes, checked, in_memory) = (Mutex::default(), Mutex::default(), Mutex::default());
-        Self { store, front, turns, processors, behind, domain, owners, indexes, checked, memory, in_memory }
+        let (indexes, checked, in_memory, bottoms) = (Mutex::default(), Mutex::default(), Mutex::default(), Mutex::default());
+        Self { store, front, turns, processors, behind, domain, owners, indexes, checked, memory, in_memory, bottoms }
     }
 
     /// The tree of a layer with whiteouts that is in memory.
@@ -137,12 +156,35 @@ impl<'a> Trees<'a> {
 
     /// The directories of the layers' trees, base first.
     pub(super) fn overlay_dirs(&self, layers: &[Held]) -> Result<Vec<PathBuf>, Error> {
-        Ok(self.lowers(layers)?.into_iter().map(|lower| lower.dir).collect())
+        let mut dirs: Vec<PathBuf> = self.lowers(layers)?.into_iter().map(|lower| lower.dir).collect();
+        // What is merged.
+        dirs.dedup();
+        Ok(dirs)
     }
 
-    /// The layers' trees on disk, base first, each checked against its index once.
+    /// The layers' trees on disk, base first, each checked against its index once. The first of very many have one directory.
     pub(super) fn lowers(&self, layers: &[Held]) -> Result<Vec<Lower>, Error> {
-        self.lowers_above(layers, 0, Path::new(""))
+        let deep = merged_of(layers.len());
+        let bottom = self.bottom(layers.get(..deep).unwrap_or_default())?;
+        self.lowers_above(layers, deep, &bottom)
+    }
+
+    /// A directory that holds what these layers show, made once in a build of the one below it. Of none: no directory.
+    fn bottom(&self, layers: &[Held]) -> Result<PathBuf, Error> {
+        let Some(deep) = layers.len().checked_sub(PART) else { return Ok(PathBuf::new()) };
+        let name = chain_id(layers);
+        let _alone = self.turns.turn(&format!("bottom-{name}"))?;
+        if let Some(made) = whole(&self.bottoms).get(&name) {
+            return Ok(made.path().join("root"));
+        }
+        let below = self.bottom(layers.get(..deep).unwrap_or_default())?;
+        let lowers = self.lowers_above(layers, deep, &below)?;
+        let scratch = self.store.scratch()?;
+        let dir = scratch.path().join("root");
+        let _processor = self.processors.one();
+        Merged::new(crate::sys::dir::make_root(&dir)?, self.owners)?.fit(&lowers)?;
+        drop(whole(&self.bottoms).insert(name, scratch));
+        Ok(dir)
     }
 
     /// The same where `merged` holds what the first `known` layers show: it stands for their trees, which are not made.

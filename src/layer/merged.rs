@@ -94,7 +94,7 @@ impl Merged {
     /// At, above and below a path it becomes what these layers show there; nothing else is made.
     fn fit_part(&mut self, lowers: &[Lower], part: &TreePath) -> Result<(), Error> {
         let chain = Chain::new(lowers.iter().map(|lower| Arc::clone(&lower.index)).collect());
-        let roots = lowers.iter().map(|lower| dir::open_root(&lower.dir)).collect::<Result<Vec<_>, _>>()?;
+        let roots = roots(lowers)?;
         let (common, ahead, dress) = (self.common(&chain), vec![TreePath::root()], BTreeSet::new());
         let mut fit = Fit { owners: self.owners, part, old: &self.chain, new: &chain, common, roots: &roots, ahead, dress };
         while let Some(at) = fit.ahead.pop() {
@@ -184,6 +184,20 @@ pub fn copy_part(into: OwnedFd, lowers: &[Lower], part: &TreePath, owners: Owner
     Merged::new(into, owners)?.fit_part(lowers, part)
 }
 
+/// The open directory of each layer; neighbours may have the same.
+fn roots(lowers: &[Lower]) -> Result<Vec<Arc<OwnedFd>>, Error> {
+    let mut roots: Vec<Arc<OwnedFd>> = Vec::with_capacity(lowers.len());
+    for (number, lower) in lowers.iter().enumerate() {
+        let before = number.checked_sub(1).and_then(|before| Some((lowers.get(before)?, roots.get(before)?)));
+        let root = match before {
+            Some((before, root)) if before.dir == lower.dir => Arc::clone(root),
+            _ => Arc::new(dir::open_root(&lower.dir)?),
+        };
+        roots.push(root);
+    }
+    Ok(roots)
+}
+
 fn is_same(have: &Arc<Index>, want: &Arc<Index>) -> bool {
     Arc::ptr_eq(have, want) || have == want
 }
@@ -224,7 +238,7 @@ struct Fit<'a> {
     new: &'a Chain,
     /// So many layers are the same in both.
     common: usize,
-    roots: &'a [OwnedFd],
+    roots: &'a [Arc<OwnedFd>],
     ahead: Vec<TreePath>,
     /// Directories whose metadata is to be set.
     dress: BTreeSet<TreePath>,

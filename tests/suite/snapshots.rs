@@ -112,3 +112,25 @@ fn memory_that_is_full_is_an_error_that_names_the_root() {
     project.dockerfile("FROM busybox\nRUN echo little > /little\n");
     let _built = Way::Memory.build(&project, &[]).good();
 }
+
+/// More layers than an overlay takes; whiteouts in those that are merged, and above them.
+#[test]
+fn a_stage_of_seven_hundred_layers_runs_and_is_copied_from() {
+    let project = Project::with_busybox();
+    let files = |numbers: std::ops::Range<usize>| numbers.map(|number| format!("COPY one /n/{number}\n")).collect::<Vec<_>>().concat();
+    let dockerfile = format!(
+        "FROM busybox AS deep\nRUN mkdir -m 700 /d && cd /d && touch gone later kept && ln kept linked && chown 7:8 kept && chmod 640 kept && ln -s kept link && mkdir old && touch old/in\n\
+         RUN rm /d/gone && rm -r /d/old && mkdir /d/old && touch /d/old/new\n{}RUN rm /d/later && echo more >> /d/linked\n{}\
+         RUN cd /d && test \"$(ls -A . old)\" = \"$(printf '.:\\nkept\\nlink\\nlinked\\nold\\n\\nold:\\nnew')\" && test \"$(stat -c %a:%u:%g kept linked .)\" = \"$(printf '640:7:8\\n640:7:8\\n700:0:0')\" && test ! -s kept && test \"$(cat linked link)\" = more && test $(ls /n | wc -l) = 697 && rm /n/0 && echo end > /end\n\
+         FROM busybox\nCOPY --from=deep /n/1 /d/linked /end /\nRUN --mount=type=bind,from=deep,target=/m test $(ls /m/n | wc -l) = 696 && test ! -e /m/d/later && cmp /m/d/linked /linked\n",
+        files(0..457),
+        files(457..697),
+    );
+    project.dockerfile(&dockerfile);
+    let _path = project.file("one", "1");
+    let image = project.image(&[]);
+    assert_eq!(image.paths(1), ["1", "end", "linked"]);
+    // From the store, where each layer has its own tree.
+    project.dockerfile(&dockerfile.replace("echo end", "echo another end").replace("COPY one /n/696", "COPY Dockerfile /n/696"));
+    let _again = project.build(&[]).good();
+}
