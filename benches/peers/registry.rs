@@ -54,9 +54,9 @@ impl Registry {
 /// Compares push, push again and pull.
 pub(crate) fn race(machine: &Machine, rounds: usize) -> Result<()> {
     let _built = machine.build(Builder::Ours, "w4", Sink::Own, false)?;
-    // The layer as a file: what curl moves.
+    // The blobs as files: what curl moves, one after the other.
     prepare(&machine.dir, &format!("{} build -q -o type=oci,tar=false,dest=layout w4", machine.ours("store")))?;
-    prepare(&machine.dir, "ls -S layout/blobs/sha256 | head -1 > largest")?;
+    prepare(&machine.dir, "ls layout/blobs/sha256 > blobs")?;
     let mut costs = [const { Vec::<Cost>::new() }; 5];
     for _ in 0..rounds {
         let registry = Registry::start(machine)?;
@@ -65,11 +65,11 @@ pub(crate) fn race(machine: &Machine, rounds: usize) -> Result<()> {
         let other = machine.ours("pulled");
         prepare(&machine.dir, &format!("rm -rf pulled; {ours} tag w4 {at}/w4"))?;
         let upload = format!(
-            "blob=$(cat largest); place=$(curl -sf -o /dev/null -D - -X POST http://{at}/v2/curl/blobs/uploads/ | tr -d '\\r' | \
+            "for blob in $(cat blobs); do place=$(curl -sf -o /dev/null -D - -X POST http://{at}/v2/curl/blobs/uploads/ | tr -d '\\r' | \
              sed -n 's/^[Ll]ocation: //p'); curl -sf -X PUT -H 'Content-Type: application/octet-stream' -T layout/blobs/sha256/$blob \
-             \"$place&digest=sha256:$blob\""
+             \"$place&digest=sha256:$blob\" || exit 1; done"
         );
-        let download = format!("curl -sf -o got http://{at}/v2/curl/blobs/sha256:$(cat largest)");
+        let download = format!("for blob in $(cat blobs); do curl -sf -o got.$blob http://{at}/v2/curl/blobs/sha256:$blob || exit 1; done");
         let scripts =
             [format!("{ours} push -q {at}/w4"), upload, format!("{ours} push -q {at}/w4"), format!("{other} pull -q {at}/w4"), download];
         for (script, costs) in scripts.iter().zip(&mut costs) {

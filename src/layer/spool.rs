@@ -15,26 +15,19 @@ use std::{
     fs::File,
     io::{self, Write},
     os::unix::fs::FileExt as _,
-    panic::resume_unwind,
-    sync::{
-        Arc, Condvar, Mutex, MutexGuard, PoisonError,
-        mpsc::{Receiver, SyncSender, sync_channel},
-    },
-    thread::{Builder, JoinHandle},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use sha2::{Digest as _, Sha256};
-
 use super::crew::{Buffer, Crew};
 use crate::{
-    oci::{DiffId, Digest},
-    store::Store,
+    oci::DiffId,
+    store::{Digesting, Store},
 };
 
 /// What is handed on at once.
 const BLOCK: usize = 256 * 1024;
-/// How many blocks wait in memory for the reader, and how many for their digest.
+/// How many blocks wait in memory for the reader.
 const IN_MEMORY: usize = 4;
 /// How many bytes wait on the disk.
 pub(super) const ON_DISK: u64 = 1 << 30;
@@ -44,8 +37,13 @@ const PATIENCE: Duration = Duration::from_millis(100);
 /// A stream's two ends. At most `limit` bytes wait on the disk.
 pub(super) fn spool(store: &Store, limit: u64) -> (Writer, Reader) {
     let shared = Arc::new(Shared { state: Mutex::default(), moved: Condvar::new(), store: store.clone(), limit });
-    let writer = Writer { shared: Arc::clone(&shared), digesting: Digesting::Here(Sha256::new()), block: fresh() };
+    let writer = Writer { shared: Arc::clone(&shared), digesting: digesting(), block: fresh() };
     (writer, Reader { shared })
+}
+
+/// Of the tar's blocks.
+fn digesting() -> Digesting<Arc<Buffer>> {
+    Digesting::new(|block| &block.bytes)
 }
 
 /// Memory for one block.
@@ -146,55 +144,8 @@ impl State {
 #[derive(Debug)]
 pub struct Writer {
     shared: Arc<Shared>,
-    digesting: Digesting,
+    digesting: Digesting<Arc<Buffer>>,
     block: Buffer,
-}
-
-/// How the tar's digest is taken.
-#[derive(Debug)]
-enum Digesting {
-    /// By who writes it.
-    Here(Sha256),
-    /// By a thread.
-    Beside(SyncSender<Arc<Buffer>>, JoinHandle<Sha256>),
-}
-
-impl Digesting {
-    /// A thread that goes on with what was begun. Where none can be had, that is done here.
-    fn beside(begun: Sha256) -> Self {
-        let (send, blocks) = sync_channel(IN_MEMORY);
-        let more = begun.clone();
-        match Builder::new().name("digest".to_owned()).spawn(move || digest(more, &blocks)) {
-            Ok(thread) => Self::Beside(send, thread),
-            Err(_none) => Self::Here(begun),
-        }
-    }
-
-    fn update(&mut self, block: Arc<Buffer>) {
-        match self {
-            Self::Here(digest) => digest.update(&block.bytes),
-            // The thread ends before this end is dropped only by a panic, which shows when it is joined.
-            Self::Beside(blocks, _) => drop(blocks.send(block)),
-        }
-    }
-
-    fn finish(self) -> DiffId {
-        let digest = match self {
-            Self::Here(digest) => digest,
-            Self::Beside(blocks, thread) => {
-                drop(blocks);
-                thread.join().unwrap_or_else(|panic| resume_unwind(panic))
-            }
-        };
-        DiffId(Digest::from_bytes(digest.finalize().into()))
-    }
-}
-
-fn digest(mut digest: Sha256, blocks: &Receiver<Arc<Buffer>>) -> Sha256 {
-    for block in blocks {
-        digest.update(&block.bytes);
-    }
-    digest
 }
 
 impl Writer {
@@ -210,7 +161,7 @@ impl Writer {
         if !self.block.bytes.is_empty() {
             self.hand_on()?;
         }
-        let diff_id = std::mem::replace(&mut self.digesting, Digesting::Here(Sha256::new())).finish();
+        let diff_id = DiffId(std::mem::replace(&mut self.digesting, digesting()).finish());
         self.shared.end(End::Whole(diff_id));
         Ok(diff_id)
     }
@@ -219,10 +170,8 @@ impl Writer {
 impl Write for Writer {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if self.block.bytes.len() == BLOCK && !bytes.is_empty() {
-            if let Digesting::Here(digest) = &mut self.digesting {
-                // There is more than one block.
-                self.digesting = Digesting::beside(std::mem::take(digest));
-            }
+            // There is more than one block.
+            self.digesting.go_beside();
             self.hand_on()?;
         }
         let some = bytes.get(..bytes.len().min(BLOCK - self.block.bytes.len())).unwrap_or_default();
@@ -296,6 +245,7 @@ impl Drop for Reader {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::oci::Digest;
 
     fn store() -> (tempfile::TempDir, Store) {
         let dir = tempfile::tempdir().unwrap();

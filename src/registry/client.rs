@@ -9,6 +9,7 @@ use std::{
         mpsc,
     },
     thread,
+    time::{Duration, Instant},
 };
 
 use ureq::http::{Method, header};
@@ -29,6 +30,8 @@ use crate::{
 
 /// How deep indexes may be in indexes.
 const DEEPEST: u32 = 2;
+/// How often a transfer tells how far it is.
+const OFTEN: Duration = Duration::from_millis(40);
 /// How many manifests are looked at to find one for a platform.
 const MOST_MANIFESTS: u32 = 16;
 
@@ -288,8 +291,16 @@ pub(super) fn in_parallel(workers: usize, blobs: &[Descriptor], progress: &mut d
             let sender = sender.clone();
             let (next, stop, failed) = (&next, &stop, &failed);
             let work = move || {
-                // A receiver that is gone has no interest in progress.
-                let mut report = |step| sender.send(step).is_ok() && !stop.load(Ordering::Relaxed);
+                let mut told = Instant::now();
+                let mut report = |step: Progress| {
+                    // Nobody sees more than this, and each wakes who tells it.
+                    let due = step.done == step.total || told.elapsed() >= OFTEN;
+                    if due {
+                        told = Instant::now();
+                    }
+                    // A receiver that is gone has no interest in progress.
+                    (!due || sender.send(step).is_ok()) && !stop.load(Ordering::Relaxed)
+                };
                 while let Some(blob) = blobs.get(next.fetch_add(1, Ordering::Relaxed)).filter(|_| !stop.load(Ordering::Relaxed)) {
                     if let Err(error) = job(blob, &mut report) {
                         let mut first = failed.lock().unwrap_or_else(PoisonError::into_inner);

@@ -2,10 +2,7 @@
 //!
 //! Source: distribution-spec "Pulling blobs"; RFC 9110 14 (ranges).
 
-use std::{
-    io::{Read, Write},
-    time::Instant,
-};
+use std::{io::Read, time::Instant};
 
 use ureq::http::{Method, StatusCode, header};
 
@@ -156,21 +153,24 @@ fn first_byte(endpoint: &Endpoint, answer: &Answer, begin: u64, blob: &Descripto
 /// Copies a body into the part; the first `skip` bytes are there already.
 fn pour(endpoint: &Endpoint, answer: Answer, part: &mut Part, mut skip: u64, blob: &Descriptor, report: &mut Report<'_>) -> Attempt<()> {
     let mut body = answer.into_body().into_reader();
-    let mut buffer = vec![0; BUFFER];
+    let mut buffer = Vec::new();
     let mut watch = Watch::new(endpoint.limits());
     loop {
+        buffer.resize(BUFFER, 0);
         let count = body.read(&mut buffer).map_err(|error| endpoint.lost(&error))?;
         if count == 0 {
             break;
         }
+        buffer.truncate(count);
         let old = usize::try_from(skip.min(count as u64)).unwrap_or(count);
         skip -= old as u64;
-        let fresh = buffer.get(old..count).unwrap_or(&[]);
-        if part.done + fresh.len() as u64 > blob.size {
+        drop(buffer.drain(..old));
+        let done = part.done + buffer.len() as u64;
+        if done > blob.size {
             return Err(endpoint.mismatch("the size of a blob", &blob.size, &"more").into());
         }
-        part.writer.write_all(fresh).map_err(|source| Error::Disk { digest: blob.digest, source })?;
-        part.done += fresh.len() as u64;
+        buffer = part.writer.write_block(buffer).map_err(|source| Error::Disk { digest: blob.digest, source })?;
+        part.done = done;
         if !report(Progress { what: blob.digest, done: part.done, total: blob.size }) {
             return Err(Trouble { again: super::error::Again::No, ..endpoint.network("the transfer was stopped") });
         }

@@ -5,16 +5,18 @@
 //! blob is deleted, so that the next build finds it missing.
 
 use std::{
+    collections::VecDeque,
     fs::{self, File},
     io::{self, BufWriter, Read, Seek as _, Write},
     path::PathBuf,
-    sync::mpsc::channel,
+    sync::{Arc, mpsc::channel},
 };
 
 use sha2::{Digest as _, Sha256};
 
 use super::{
     Error, Store,
+    digesting::Digesting,
     pin::Pin,
     sealed::{discard, open_regular},
     temp::{TempFile, same},
@@ -27,11 +29,14 @@ use crate::{
 
 /// How much the kernel copies at once.
 const SPELL: u64 = 8 << 20;
+/// What is smaller is digested by who writes it.
+const WORTH_A_THREAD: u64 = 1 << 20;
 
 impl Store {
     /// Begins a blob; nothing is there before [`BlobWriter::commit`].
     pub fn blob_writer(&self) -> Result<BlobWriter, Error> {
-        Ok(BlobWriter { bytes: self.undigested_blob()?, hasher: Sha256::new() })
+        let digesting = Digesting::new(|block: &Arc<Vec<u8>>| block.as_slice());
+        Ok(BlobWriter { bytes: self.undigested_blob()?, digesting, under_way: VecDeque::new() })
     }
 
     /// Begins a blob whose bytes who writes it digests anyway.
@@ -142,7 +147,9 @@ impl Store {
 #[derive(Debug)]
 pub struct BlobWriter {
     bytes: Undigested,
-    hasher: Sha256,
+    digesting: Digesting<Arc<Vec<u8>>>,
+    /// Blocks that may still be on their way to the digest, the oldest first.
+    under_way: VecDeque<Arc<Vec<u8>>>,
 }
 
 /// The same, hashed by who writes it.
@@ -190,6 +197,30 @@ impl Undigested {
 }
 
 impl BlobWriter {
+    /// Writes a block, and gives memory for the next one in return, with anything in it. Of a large blob another thread takes the digest
+    /// meanwhile.
+    pub fn write_block(&mut self, block: Vec<u8>) -> io::Result<Vec<u8>> {
+        self.bytes.write_all(&block)?;
+        if let Some(digest) = self.digesting.itself() {
+            digest.update(&block);
+            if self.bytes.size >= WORTH_A_THREAD {
+                self.digesting.go_beside();
+            }
+            return Ok(block);
+        }
+        let block = Arc::new(block);
+        self.digesting.update(Arc::clone(&block));
+        self.under_way.push_back(block);
+        Ok(match self.under_way.pop_front().map(Arc::try_unwrap) {
+            Some(Ok(free)) => free,
+            Some(Err(busy)) => {
+                self.under_way.push_front(busy);
+                Vec::new()
+            }
+            None => Vec::new(),
+        })
+    }
+
     /// Finishes it; with `expected`, only if digest and size are those.
     pub fn commit(self, expected: Option<(&Digest, u64)>) -> Result<(Digest, u64), Error> {
         self.finish(expected, true)
@@ -202,7 +233,7 @@ impl BlobWriter {
     }
 
     fn finish(self, expected: Option<(&Digest, u64)>, durable: bool) -> Result<(Digest, u64), Error> {
-        let digest = Digest::from_bytes(self.hasher.finalize().into());
+        let digest = self.digesting.finish();
         if let Some((wanted, size)) = expected {
             if self.bytes.size != size {
                 return Err(mismatch(wanted, format!("{size} bytes"), format!("{} bytes", self.bytes.size)));
@@ -240,7 +271,11 @@ impl Write for Undigested {
 impl Write for BlobWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let count = self.bytes.write(bytes)?;
-        self.hasher.update(bytes.get(..count).unwrap_or_default());
+        let written = bytes.get(..count).unwrap_or_default();
+        match self.digesting.itself() {
+            Some(digest) => digest.update(written),
+            None => self.digesting.update(Arc::new(written.to_vec())),
+        }
         Ok(count)
     }
 
@@ -437,6 +472,26 @@ mod tests {
             assert_eq!(store.blob(&digest, 300_000).unwrap().unwrap(), bytes);
         }
         assert_eq!(fs::read_dir(store.tmp()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn blocks_are_digested_in_their_order_whoever_does_it() {
+        let (_dir, store) = store();
+        let mut writer = store.blob_writer().unwrap();
+        let (mut all, mut memory) = (Vec::new(), Vec::new());
+        for number in 0..100_u8 {
+            memory.clear();
+            memory.resize(50_000 + usize::from(number), number);
+            all.extend_from_slice(&memory);
+            memory = writer.write_block(memory).unwrap();
+            if number.is_multiple_of(7) {
+                all.extend_from_slice(b"between");
+                writer.write_all(b"between").unwrap();
+            }
+        }
+        assert!(writer.under_way.len() < 10);
+        let (digest, size) = writer.commit(Some((&Digest::of(&all), all.len() as u64))).unwrap();
+        assert!(read(&store, digest, size).unwrap().unwrap() == all);
     }
 
     #[test]

@@ -24,6 +24,7 @@
 
 mod blob;
 mod census;
+mod digesting;
 mod evict;
 mod fsck;
 mod layers;
@@ -49,6 +50,7 @@ mod written;
 
 pub use blob::{BlobReader, BlobWriter, Copied, Undigested};
 pub use census::Kind;
+pub use digesting::Digesting;
 pub use fsck::{Checked, Wrong};
 pub use limits::{Amount, Bounds, Limits};
 pub use lock::Lock;

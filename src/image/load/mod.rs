@@ -17,10 +17,7 @@ mod archive;
 mod docker;
 mod layout;
 
-use std::{
-    io::{Read, Write},
-    path::Path,
-};
+use std::{io::Read, path::Path};
 
 use crate::{
     oci::{Descriptor, Digest, Index, Reference, media_type},
@@ -123,13 +120,14 @@ fn from_index(
 /// Streams bytes into a blob; with `expected`, only if they are those.
 fn keep(store: &Store, expected: Option<(Digest, u64)>, content: &mut dyn Read, what: &str) -> Result<(Digest, u64), Error> {
     let mut writer = store.blob_writer()?;
-    let mut buffer = vec![0; 1 << 16];
+    let mut buffer = Vec::new();
     loop {
+        buffer.resize(1 << 17, 0);
         match content.read(&mut buffer) {
             Ok(0) => break,
             Ok(count) => {
-                let bytes = buffer.get(..count).unwrap_or_default();
-                writer.write_all(bytes).map_err(PathError::new("write a blob in", store.root()))?;
+                buffer.truncate(count);
+                buffer = writer.write_block(buffer).map_err(PathError::new("write a blob in", store.root()))?;
             }
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
             Err(source) => return Err(Error::Stream { what: what.to_owned(), source }),
