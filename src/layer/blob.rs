@@ -192,7 +192,7 @@ struct Feed<'scope, 'env> {
 
 enum Stage<'scope> {
     /// No more than one block yet.
-    Begun(BlobWriter),
+    Begun(Box<BlobWriter>),
     /// Threads are at it.
     Line(Line<'scope>),
     /// Between the two.
@@ -216,7 +216,7 @@ enum Blocks {
 impl<'scope, 'env> Feed<'scope, 'env> {
     fn new(scope: &'scope Scope<'scope, 'env>, packing: Packing<'env>, blob: BlobWriter) -> Self {
         let filling = Full { buffer: packing.crew.buffer(WINDOW + BLOCK), window: 0 };
-        Self { scope, packing, filling, stage: Stage::Begun(blob) }
+        Self { scope, packing, filling, stage: Stage::Begun(Box::new(blob)) }
     }
 
     fn room(&self) -> usize {
@@ -235,7 +235,7 @@ impl<'scope, 'env> Feed<'scope, 'env> {
         let Full { buffer, window } = replace(&mut self.filling, Full { buffer: next, window });
         let full = Arc::new(Full { buffer: crew.admit(buffer), window });
         self.stage = match replace(&mut self.stage, Stage::Moving) {
-            Stage::Begun(blob) => Stage::Line(Line::start(self.scope, self.packing, blob)),
+            Stage::Begun(blob) => Stage::Line(Line::start(self.scope, self.packing, *blob)),
             stage @ (Stage::Line(_) | Stage::Moving) => stage,
         };
         let Stage::Line(line) = &self.stage else { return Ok(()) };
@@ -245,7 +245,7 @@ impl<'scope, 'env> Feed<'scope, 'env> {
     /// The digest of the tar, if it is not the blob's, and the blob.
     fn finish(mut self) -> io::Result<(Option<Digest>, BlobWriter)> {
         match replace(&mut self.stage, Stage::Moving) {
-            Stage::Begun(blob) => alone(self.packing, self.filling, blob),
+            Stage::Begun(blob) => alone(self.packing, self.filling, *blob),
             Stage::Line(line) => {
                 self.stage = Stage::Line(line);
                 let handed = self.hand_on();
