@@ -234,9 +234,10 @@ fn start_image(plan: &Plan, stage: StageId) -> Option<&BaseImage> {
     }
 }
 
-/// The state that a step begins with.
+/// The state that a step begins with. That of the step before it is taken: nobody else looks at a stage that is not at its end, and a copy of all layers
+/// for each step would be the square of their number.
 fn before(site: &Site<'_>, plan: &Plan, node: Node) -> Option<Snapshot> {
-    if node.step > 0 { whole(&site.stages).get(node.stage.0).cloned() } else { start(site, plan, node.stage) }
+    if node.step > 0 { whole(&site.stages).get_mut(node.stage.0).map(std::mem::take) } else { start(site, plan, node.stage) }
 }
 
 /// The state that a stage begins with.

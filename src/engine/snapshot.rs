@@ -29,6 +29,8 @@ pub(super) struct Snapshot {
     pub(super) layers: Vec<Held>,
     /// What our steps added to the history.
     pub(super) lines: Vec<Line>,
+    /// Of the layers.
+    chain: blake3::Hasher,
 }
 
 /// One line of the history, and the layer that it made with the time of that.
@@ -41,7 +43,7 @@ pub(super) struct Line {
 impl Snapshot {
     /// Of an image as it is.
     pub(super) fn of_image(image: &BaseImage) -> Self {
-        let layers = image
+        let layers: Vec<Held> = image
             .config
             .rootfs
             .diff_ids
@@ -54,12 +56,13 @@ impl Snapshot {
                 moments: Moments::default(),
             })
             .collect();
-        Self { base: Some(image.clone()), layers, lines: Vec::new() }
+        let chain = hashed(&layers);
+        Self { base: Some(image.clone()), layers, lines: Vec::new(), chain }
     }
 
     /// The diff ids as one value: what a step that sees the tree depends on.
     pub(super) fn chain_id(&self) -> String {
-        chain_id(&self.layers)
+        self.chain.finalize().to_hex().to_string()
     }
 
     /// Times in its layers that are not those of what they were made of.
@@ -79,6 +82,7 @@ impl Snapshot {
     pub(super) fn with_layer(mut self, created_by: &str, outcome: Outcome) -> Self {
         let Outcome { diff_id, created, moments } = outcome;
         self.lines.push(Line { created_by: created_by.to_owned(), layer: Some((diff_id, created)) });
+        let _: &mut blake3::Hasher = self.chain.update(diff_id.0.as_bytes());
         self.layers.push(Held { diff_id, blob: None, image: None, moments });
         self
     }
@@ -86,9 +90,29 @@ impl Snapshot {
 
 /// The diff ids of some layers as one value.
 pub(super) fn chain_id(layers: &[Held]) -> String {
+    hashed(layers).finalize().to_hex().to_string()
+}
+
+fn hashed(layers: &[Held]) -> blake3::Hasher {
     let mut hash = blake3::Hasher::new();
     for held in layers {
         let _: &mut blake3::Hasher = hash.update(held.diff_id.0.as_bytes());
     }
-    hash.finalize().to_hex().to_string()
+    hash
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oci::Digest;
+
+    #[test]
+    fn the_id_of_a_chain_that_grew_is_that_of_its_layers() {
+        let outcome = |text: &[u8]| Outcome { diff_id: DiffId(Digest::of(text)), created: String::new(), moments: Moments::default() };
+        let one = Snapshot::default().with_layer("RUN a", outcome(b"a"));
+        let two = one.clone().with_line("CMD").with_layer("RUN b", outcome(b"b"));
+        assert_eq!(two.chain_id(), chain_id(&two.layers));
+        assert_eq!(one.chain_id(), chain_id(&two.layers[..1]));
+        assert_ne!(one.chain_id(), two.chain_id());
+    }
 }
