@@ -55,6 +55,7 @@ const STACK: usize = 16 << 20;
 
 /// The program. The first argument of the processes that it starts itself is one that no user writes.
 pub fn main() -> ExitCode {
+    crate::sys::share_heap();
     let args: Vec<OsString> = std::env::args_os().collect();
     match args.get(1).and_then(|first| first.to_str()) {
         Some(crate::front::ENGINE) => crate::front::engine_main(),

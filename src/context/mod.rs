@@ -10,6 +10,7 @@
 //! Source: BuildKit `client/solve.go` (`resetUIDAndGID`), `frontend/dockerui/context.go` (`.dockerignore`); fsutil `filter.go`.
 
 mod ignorefile;
+mod learned;
 mod stats;
 mod unpacked;
 
@@ -221,12 +222,11 @@ impl Context {
             return Ok(known);
         }
         let began = stats::now();
-        let mut file = match dir::open_file(&*self.root, path.as_os_path()) {
+        let (mut file, before) = match dir::open_file_stat(&*self.root, path.as_os_path()) {
             // It was there when the directory was listed.
             Err(error) if error.source.kind() == std::io::ErrorKind::NotFound => return Err(changed()),
             opened => opened.map_err(|error| refused("read", path, error))?,
         };
-        let before = dir::stat_open(&file).map_err(|error| refused("read", path, error))?;
         let digest = digest(&mut file, before.size).map_err(PathError::new("read", path.as_os_path()))?;
         let xattrs = kept_attributes(dir::attributes(&file).map_err(|error| refused("read attributes of", path, error))?);
         let after = dir::stat_open(&file).map_err(|error| refused("read", path, error))?;
@@ -368,11 +368,18 @@ fn refused(op: &'static str, path: &TreePath, error: PathError) -> Error {
 /// Of all bytes of an open file of about this size.
 fn digest(file: &mut std::fs::File, size: u64) -> std::io::Result<ContentDigest> {
     let mut hasher = blake3::Hasher::new();
+    // Room for one byte more than there should be: the end shows in the read of the last bytes.
     let mut chunk = vec![0; usize::try_from(size).map_or(CHUNK, |size| CHUNK.min(size + 1))];
+    let mut left = size;
     loop {
         match file.read(&mut chunk) {
-            Ok(0) => return Ok(ContentDigest(*hasher.finalize().as_bytes())),
-            Ok(length) => drop(hasher.update(chunk.get(..length).unwrap_or_default())),
+            Ok(length) => {
+                let _same: &mut blake3::Hasher = hasher.update(chunk.get(..length).unwrap_or_default());
+                left = left.saturating_sub(length as u64);
+                if length == 0 || (left == 0 && length < chunk.len()) {
+                    return Ok(ContentDigest(*hasher.finalize().as_bytes()));
+                }
+            }
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }

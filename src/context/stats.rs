@@ -7,7 +7,6 @@
 
 use std::{
     cmp::Ordering,
-    collections::BTreeMap,
     path::{Path, PathBuf},
     sync::{
         Mutex, PoisonError,
@@ -16,8 +15,9 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use super::learned::Learned;
 use crate::{
-    store::{self, Store},
+    store::{self, Store, Tape},
     sys::{self, dir::Stat},
     tree::{ContentDigest, TreePath, Xattrs, walk_order},
 };
@@ -35,7 +35,7 @@ pub struct Stats {
     /// Of earlier builds.
     old: Table,
     /// Of this build.
-    new: Mutex<BTreeMap<TreePath, Known>>,
+    new: Mutex<Learned>,
     /// What was remembered turned out to be wrong.
     forgotten: AtomicBool,
     /// Is it another than in the store?
@@ -46,7 +46,7 @@ pub struct Stats {
 type Identity = (u64, u64, (i64, u32), (i64, u32));
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Known {
+pub(super) struct Known {
     stat: Identity,
     digest: ContentDigest,
     xattrs: Xattrs,
@@ -62,7 +62,7 @@ impl Stats {
         let dir: PathBuf = dir.components().collect();
         let key = format!("57a7-{}", blake3::hash(dir.as_os_str().as_encoded_bytes()).to_hex());
         let old = store.record(&key)?.and_then(Table::of).unwrap_or_default();
-        Ok(Self { key, old, new: Mutex::default(), forgotten: AtomicBool::new(false), changed: AtomicBool::new(false) })
+        Ok(Self { key, old, new: Mutex::new(Learned::new(store)), forgotten: AtomicBool::new(false), changed: AtomicBool::new(false) })
     }
 
     /// Writes them for the next build.
@@ -73,7 +73,7 @@ impl Stats {
         let new = self.new.lock().unwrap_or_else(PoisonError::into_inner);
         let none = Table::default();
         let old = if self.forgotten.load(Relaxed) { &none } else { &self.old };
-        store.put_record(&self.key, &old.with(&new))
+        store.put_record_tape(&self.key, &old.with(&new, store)?)
     }
 
     /// Forgets all: what was remembered turned out to be wrong.
@@ -84,7 +84,7 @@ impl Stats {
     }
 
     pub(super) fn recall(&self, path: &TreePath, stat: &Stat) -> Option<(ContentDigest, Xattrs)> {
-        let learned = self.new.lock().unwrap_or_else(PoisonError::into_inner).get(path).cloned();
+        let learned = self.new.lock().unwrap_or_else(PoisonError::into_inner).find(path);
         let known = learned.or_else(|| if self.forgotten.load(Relaxed) { None } else { self.old.find(path) });
         known.filter(|known| known.stat == identity(stat)).map(|known| (known.digest, known.xattrs))
     }
@@ -101,7 +101,7 @@ impl Stats {
         }
         self.changed.store(true, Relaxed);
         let known = Known { stat: identity(stat), digest, xattrs: xattrs.clone() };
-        drop(self.new.lock().unwrap_or_else(PoisonError::into_inner).insert(path.clone(), known));
+        self.new.lock().unwrap_or_else(PoisonError::into_inner).put(path.clone(), known);
     }
 }
 
@@ -173,25 +173,28 @@ impl Table {
     }
 
     /// The record of these rows and newer ones, which count where a path has both.
-    fn with(&self, new: &BTreeMap<TreePath, Known>) -> Vec<u8> {
+    fn with(&self, new: &Learned, store: &Store) -> Result<Tape, store::Error> {
         let few = self.starts.len() + new.len() <= MOST;
         let asked = |number: usize| self.asked.get(number / 64).is_some_and(|word| word.load(Relaxed) >> (number % 64) & 1 == 1);
-        let mut bytes = Vec::with_capacity(self.bytes.len() + new.len() * 128 + HEAD.len());
-        bytes.extend_from_slice(HEAD);
-        let mut newer = new.iter().peekable();
-        for number in (0..self.starts.len()).filter(|number| few || asked(*number)) {
-            let Some(path) = self.path(number) else { continue };
-            while let Some((other, known)) = newer.next_if(|(other, _)| walk_order(other.as_bytes(), path) == Ordering::Less) {
-                put_row(&mut bytes, other, known);
+        let mut tape = Tape::new(Some(store));
+        tape.append(HEAD)?;
+        let mut older = (0..self.starts.len()).filter(|number| few || asked(*number)).peekable();
+        let is = |number: usize, path: &[u8]| self.path(number).map(|have| walk_order(have, path));
+        new.each(|path, row| {
+            while let Some(number) = older.next_if(|number| is(*number, path) == Some(Ordering::Less)) {
+                tape.append(self.row_bytes(number))?;
             }
-            if newer.peek().is_none_or(|(other, _)| other.as_bytes() != path) {
-                let end = self.starts.get(number + 1).map_or(self.bytes.len(), |end| usize::try_from(*end).unwrap_or(0));
-                let start = self.starts.get(number).map_or(end, |start| usize::try_from(*start).unwrap_or(0));
-                bytes.extend_from_slice(self.bytes.get(start..end).unwrap_or_default());
-            }
-        }
-        newer.for_each(|(path, known)| put_row(&mut bytes, path, known));
-        bytes
+            let _replaced: Option<usize> = older.next_if(|number| is(*number, path) == Some(Ordering::Equal));
+            tape.append(row)
+        })?;
+        older.try_for_each(|number| tape.append(self.row_bytes(number)))?;
+        Ok(tape)
+    }
+
+    fn row_bytes(&self, number: usize) -> &[u8] {
+        let end = self.starts.get(number + 1).map_or(self.bytes.len(), |end| usize::try_from(*end).unwrap_or(0));
+        let start = self.starts.get(number).map_or(end, |start| usize::try_from(*start).unwrap_or(0));
+        self.bytes.get(start..end).unwrap_or_default()
     }
 }
 
@@ -200,7 +203,7 @@ fn put(bytes: &mut Vec<u8>, field: &[u8]) {
     bytes.extend_from_slice(field);
 }
 
-fn put_row(bytes: &mut Vec<u8>, path: &TreePath, known: &Known) {
+pub(super) fn put_row(bytes: &mut Vec<u8>, path: &TreePath, known: &Known) {
     let Known { stat: (ino, size, mtime, ctime), digest, xattrs } = known;
     put(bytes, path.as_bytes());
     bytes.extend_from_slice(&ino.to_le_bytes());
@@ -218,7 +221,7 @@ fn put_row(bytes: &mut Vec<u8>, path: &TreePath, known: &Known) {
 }
 
 /// Reads fields from the front.
-struct Fields<'a>(&'a [u8]);
+pub(super) struct Fields<'a>(pub(super) &'a [u8]);
 
 impl<'a> Fields<'a> {
     fn take(&mut self, length: usize) -> Option<&'a [u8]> {
@@ -231,7 +234,7 @@ impl<'a> Fields<'a> {
         self.take(N)?.try_into().ok()
     }
 
-    fn framed(&mut self) -> Option<&'a [u8]> {
+    pub(super) fn framed(&mut self) -> Option<&'a [u8]> {
         let length = u32::from_le_bytes(self.array()?);
         self.take(usize::try_from(length).ok()?)
     }
@@ -241,7 +244,7 @@ impl<'a> Fields<'a> {
     }
 
     /// What follows the path of a row.
-    fn known(&mut self) -> Option<Known> {
+    pub(super) fn known(&mut self) -> Option<Known> {
         let stat = (u64::from_le_bytes(self.array()?), u64::from_le_bytes(self.array()?), self.time()?, self.time()?);
         let digest = ContentDigest(self.array()?);
         let mut xattrs = Xattrs::new();
@@ -328,7 +331,8 @@ mod tests {
         let room = Room::new();
         let stats = room.stats();
         stats.learn(&path("f"), &room.stat(), now() + Duration::from_secs(10), ContentDigest::of(b"x"), &Xattrs::new());
-        let whole = Table::default().with(&stats.new.lock().unwrap());
+        let whole = Table::default().with(&stats.new.lock().unwrap(), &room.store).unwrap();
+        let whole = whole.reader(0).exactly(usize::try_from(whole.len()).unwrap()).unwrap();
         assert_eq!(Table::of(whole.clone()).unwrap().starts.len(), 1);
         for cut in HEAD.len() + 1..whole.len() {
             assert!(Table::of(whole[..cut].to_vec()).is_none(), "{cut}");
@@ -342,16 +346,42 @@ mod tests {
     fn a_table_finds_what_was_put_into_it_in_any_order_and_newer_rows_count() {
         let known =
             |size: u64| Known { stat: (1, size, (2, 3), (4, 5)), digest: ContentDigest::of(&size.to_le_bytes()), xattrs: Xattrs::new() };
-        let rows = |from: u64, step: usize| -> BTreeMap<TreePath, Known> {
-            (0..300).step_by(step).map(|n: u64| (path(&format!("d{}/f{}", n % 7, n)), known(n + from))).collect()
+        let room = Room::new();
+        let bytes = |tape: Tape| tape.reader(0).exactly(usize::try_from(tape.len()).unwrap()).unwrap();
+        let rows = |from: u64, step: usize| {
+            let mut rows = Learned::new(&room.store);
+            (0..300).step_by(step).for_each(|n: u64| rows.put(path(&format!("d{}/f{}", n % 7, n)), known(n + from)));
+            rows
         };
-        let first = Table::of(Table::default().with(&rows(0, 2))).unwrap();
-        let both = Table::of(first.with(&rows(1000, 3))).unwrap();
+        let first = Table::of(bytes(Table::default().with(&rows(0, 2), &room.store).unwrap())).unwrap();
+        let both = Table::of(bytes(first.with(&rows(1000, 3), &room.store).unwrap())).unwrap();
         for n in (0..300).chain((0..300).rev()) {
             let want = if n % 3 == 0 { Some(known(n + 1000)) } else { (n % 2 == 0).then(|| known(n)) };
             assert_eq!(both.find(&path(&format!("d{}/f{n}", n % 7))), want, "{n}");
         }
         assert_eq!(both.find(&path("d0")), None);
         assert_eq!(Table::default().find(&path("d0")), None);
+    }
+
+    #[test]
+    fn what_is_learnt_of_many_files_is_found_and_kept_whatever_lies_on_tapes() {
+        let room = Room::new();
+        let known = |size: u64| Known { stat: (1, size, (2, 3), (4, 5)), digest: ContentDigest::of(b"x"), xattrs: Xattrs::new() };
+        let mut all = Learned::new(&room.store);
+        let name = |n: u64| path(&format!("d{}/f{}", n % 7, n));
+        // Some are learnt twice, in another run.
+        for n in (0..40_000).chain((0..40_000).step_by(1000)) {
+            all.put(name(n), known(if all.len() < 40_000 { n } else { n + 1 }));
+        }
+        let want = |n: u64| known(if n.is_multiple_of(1000) { n + 1 } else { n });
+        for n in (0..40_000).step_by(500).chain([39_999]) {
+            assert_eq!(all.find(&name(n)), Some(want(n)), "{n}");
+        }
+        assert_eq!(all.find(&path("d0")), None);
+        assert_eq!(all.find(&path("z")), None);
+        let tape = Table::default().with(&all, &room.store).unwrap();
+        let table = Table::of(tape.reader(0).exactly(usize::try_from(tape.len()).unwrap()).unwrap()).unwrap();
+        assert_eq!(table.starts.len(), 40_000);
+        assert_eq!(table.find(&name(7000)), Some(want(7000)));
     }
 }

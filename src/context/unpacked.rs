@@ -49,7 +49,7 @@ impl Unpacked {
     pub fn open(dir: &Path) -> Result<Self, Error> {
         let path = dir.join(INDEX);
         let bytes = std::fs::read(&path).map_err(PathError::new("read", &path))?;
-        let index = Index::decode(&bytes).map_err(|error| PathError::new("read", &path)(io::Error::other(error)))?;
+        let index = Index::decode(bytes).map_err(|error| PathError::new("read", &path)(io::Error::other(error)))?;
         Ok(Self::of(index, dir::open_root(&dir.join(FILES))?))
     }
 
@@ -82,7 +82,7 @@ impl Unpacked {
         let path = TreePath::clean(path.as_bytes())?;
         let at = self.chain.resolve(&path, true)?;
         let Some(found) = self.chain.look_up(&at) else { return Ok(None) };
-        let on_disk = found.link.unwrap_or(&at);
+        let on_disk = found.link.unwrap_or(at);
         let file = dir::open_file(&*self.files, on_disk.as_os_path()).map_err(|error| super::refused("open", &path, error))?;
         bounded(file, &path, limit).map(Some)
     }

@@ -198,8 +198,9 @@ impl<'a> Walk<'a> {
         // The names may be linked below as they are here, or some of them may be elsewhere than in the tree.
         let linked = |name: &TreePath| {
             let (had, of) = (self.chain.look_up(name), self.chain.look_up(&first));
-            had.zip(of)
-                .is_some_and(|(had, of)| had.layer == of.layer && had.link.is_some() && had.link.or(Some(name)) == of.link.or(Some(&first)))
+            had.zip(of).is_some_and(|(had, of)| {
+                had.layer == of.layer && had.link.is_some() && had.link.as_ref().or(Some(name)) == of.link.as_ref().or(Some(&first))
+            })
         };
         if names.iter().all(linked) && self.is_same(&first, &group.meta, &group.node)? {
             return Ok(());

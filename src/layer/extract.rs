@@ -197,8 +197,8 @@ impl Sink for Disk<'_> {
 
     fn finish(&mut self, index: &Index) -> Result<(), Error> {
         let mut marked = BTreeSet::new();
-        for (path, _) in index.rows().filter(|(_, row)| **row == Row::Whiteout) {
-            let parent = self.parent(path)?;
+        for (path, _) in index.rows().filter(|(_, row)| *row == Row::Whiteout) {
+            let parent = self.parent(&path)?;
             let above = path.parent().unwrap_or_default();
             match dir::make_node(&parent, path.name(), FileKind::Char { major: 0, minor: 0 }) {
                 // Overlayfs refuses it as an upper's own mark.
@@ -215,17 +215,16 @@ impl Sink for Disk<'_> {
             dir::set_attribute(dir::open_dir(self.root, path.as_os_path())?, OPAQUE, b"x")?;
         }
         self.open.clear();
-        let rows: Vec<(&TreePath, &Row)> = index.rows().collect();
         let mut root = Meta { mode: 0o755, uid: 0, gid: 0, mtime: 0, xattrs: Xattrs::new() };
-        for (path, row) in rows.into_iter().rev() {
+        for (path, row) in index.rows_back() {
             match row {
-                Row::Put { entry, .. } if path.is_root() => root = entry.meta.clone(),
+                Row::Put { entry, .. } if path.is_root() => root = entry.meta,
                 Row::Put { entry: Entry { meta, kind: Kind::Dir }, opaque, .. } => {
                     let fd = dir::open_dir(self.root, path.as_os_path())?;
-                    if *opaque {
+                    if opaque {
                         dir::set_attribute(&fd, OPAQUE, b"y")?;
                     }
-                    dress(&fd, path, meta, self.owners)?;
+                    dress(&fd, &path, &meta, self.owners)?;
                 }
                 Row::Put { .. } | Row::Whiteout => {}
             }

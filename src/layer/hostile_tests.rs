@@ -51,7 +51,7 @@ impl Tar {
 }
 
 fn rows(index: &Index) -> Vec<String> {
-    let line = |(path, row): (&TreePath, &Row)| match row {
+    let line = |(path, row): (TreePath, Row)| match row {
         Row::Whiteout => format!("{path} gone"),
         Row::Put { entry, link, opaque } => {
             let kind = match &entry.kind {
@@ -62,7 +62,7 @@ fn rows(index: &Index) -> Vec<String> {
                 Kind::Fifo => "pipe".to_owned(),
             };
             let link = link.as_ref().map_or(String::new(), |first| format!(" = {first}"));
-            format!("{path} {kind}{link}{}", if *opaque { " opaque" } else { "" })
+            format!("{path} {kind}{link}{}", if opaque { " opaque" } else { "" })
         }
     };
     index.rows().map(line).collect()

@@ -1,6 +1,6 @@
 //! Is an extracted tree still what its index says? An lstat for each row; bytes are not read.
 
-use std::{collections::BTreeMap, os::fd::OwnedFd, path::Path};
+use std::{collections::BTreeSet, os::fd::OwnedFd, path::Path};
 
 use super::Owners;
 use crate::{
@@ -16,26 +16,25 @@ pub fn is_intact(tree: &Path, index: &Index, owners: Owners) -> bool {
     dir::open_root(tree).is_ok_and(|root| check(&root, index, owners).unwrap_or(false))
 }
 
-/// The names that the index has in each directory.
-type Expected<'a> = BTreeMap<TreePath, Vec<(&'a [u8], &'a Row)>>;
-
 /// Does the row say that nothing below the directory shows?
 fn is_opaque(row: Option<&Row>) -> bool {
     matches!(row, Some(Row::Put { opaque: true, .. }))
 }
 
 fn check(root: &OwnedFd, index: &Index, owners: Owners) -> Result<bool, PathError> {
-    let mut expected: Expected<'_> = BTreeMap::new();
-    drop(expected.insert(TreePath::root(), Vec::new()));
+    let mut dirs = BTreeSet::from([TreePath::root()]);
+    let mut last = TreePath::root();
     for (path, row) in index.rows() {
-        if let Some(parent) = path.parent() {
-            expected.entry(parent).or_default().push((path.name(), row));
+        // A directory without a row has what is in it all the same.
+        if let Some(parent) = path.parent().filter(|parent| *parent != last) {
+            last = parent;
+            let _: bool = dirs.insert(last.clone());
         }
         if matches!(row, Row::Put { entry: Entry { kind: Kind::Dir, .. }, .. }) {
-            let _: &mut Vec<_> = expected.entry(path.clone()).or_default();
+            let _: bool = dirs.insert(path);
         }
     }
-    for (path, names) in &expected {
+    for path in &dirs {
         let opened;
         let at = if path.is_root() {
             root
@@ -43,22 +42,22 @@ fn check(root: &OwnedFd, index: &Index, owners: Owners) -> Result<bool, PathErro
             opened = dir::open_dir(root, path.as_os_path())?;
             &opened
         };
-        if !directory_is(at, names, is_opaque(index.row(path)), owners)? {
+        if !directory_is(at, index.children(path), is_opaque(index.row(path).as_ref()), owners)? {
             return Ok(false);
         }
     }
     Ok(true)
 }
 
-fn directory_is(at: &OwnedFd, names: &[(&[u8], &Row)], opaque: bool, owners: Owners) -> Result<bool, PathError> {
+fn directory_is(at: &OwnedFd, rows: impl Iterator<Item = (TreePath, Row)>, opaque: bool, owners: Owners) -> Result<bool, PathError> {
     let mut there = 0;
-    for (name, row) in names {
-        match dir::stat(at, name)? {
-            Some(stat) if row_is(row, &stat, owners) && is_marked(at, name, row, owners)? => there += 1,
+    for (path, row) in rows {
+        match dir::stat(at, path.name())? {
+            Some(stat) if row_is(&row, &stat, owners) && is_marked(at, path.name(), &row, owners)? => there += 1,
             // A device that the kernel would not make is in the index alone.
             None if matches!(row, Row::Put { entry: Entry { kind: Kind::Char { .. } | Kind::Block { .. }, .. }, .. }) => {}
             // A whiteout by attribute would show there, and has nothing to hide.
-            None if opaque && **row == Row::Whiteout => {}
+            None if opaque && row == Row::Whiteout => {}
             _ => return Ok(false),
         }
     }

@@ -152,7 +152,7 @@ impl Merged {
                 }
                 Some(entry) => {
                     let new = part(&fd, path, self.owners)?;
-                    seal::leaf(&fd, path, entry, self.owners)?;
+                    seal::leaf(&fd, path, &entry, self.owners)?;
                     if new {
                         let _: bool = dirs.insert(parent);
                     }
@@ -170,7 +170,8 @@ impl Merged {
     fn dress(&self, dirs: &BTreeSet<TreePath>) -> Result<(), Error> {
         let plain = Meta { mode: 0o755, uid: 0, gid: 0, mtime: 0, xattrs: Xattrs::new() };
         for path in dirs.iter().rev() {
-            let meta = self.chain.look_up(path).map_or(&plain, |found| &found.entry.meta);
+            let found = self.chain.look_up(path);
+            let meta = found.as_ref().map_or(&plain, |found| &found.entry.meta);
             let fd = dir::open_dir(&self.root, path.as_os_path())?;
             upper::undress(&fd, &meta.xattrs, self.owners)?;
             dress(&fd, path, meta, self.owners)?;
@@ -259,7 +260,7 @@ impl Fit<'_> {
             let Ok(path) = at.join(&name) else { continue };
             let Some(found) = self.new.look_up(&path) else { continue };
             let old = self.old.look_up(&path);
-            let same = old.is_some_and(|old| old.layer == found.layer && old.layer < self.common);
+            let same = old.as_ref().is_some_and(|old| old.layer == found.layer && old.layer < self.common);
             let is_there = there.binary_search(&name).is_ok();
             if found.entry.kind == Kind::Dir {
                 let stays = is_there && old.is_some_and(|old| old.entry.kind == Kind::Dir);
@@ -281,7 +282,7 @@ impl Fit<'_> {
                     }),
                     _ => None,
                 };
-                put(fd, source.as_deref(), &path, found.entry, self.owners)?;
+                put(fd, source.as_deref(), &path, &found.entry, self.owners)?;
                 changed = true;
             }
         }

@@ -240,8 +240,8 @@ pub fn unmarked(chain: &Chain, owners: Owners) -> Vec<(TreePath, Owner)> {
         for (path, row) in index.rows() {
             let Row::Put { entry: Entry { meta, kind: Kind::Symlink { .. } | Kind::Fifo }, .. } = row else { continue };
             let owner = Owner { uid: meta.uid, gid: meta.gid };
-            if owner != Owner::ROOT && chain.look_up(path).is_some_and(|found| found.layer == number) {
-                all.push((path.clone(), owner));
+            if owner != Owner::ROOT && chain.look_up(&path).is_some_and(|found| found.layer == number) {
+                all.push((path, owner));
             }
         }
     }

@@ -63,8 +63,8 @@ pub(super) enum Below<'a> {
     Unknown(&'a Cell<bool>),
 }
 
-impl<'a> Below<'a> {
-    fn look_up(self, path: &TreePath) -> Option<Found<'a>> {
+impl Below<'_> {
+    fn look_up(self, path: &TreePath) -> Option<Found> {
         match self {
             Self::Chain(chain) => chain.look_up(path),
             Self::Unknown(asked) => {
@@ -347,11 +347,11 @@ impl Unpacker<'_> {
                 let found = found.filter(|found| found.entry.kind != Kind::Dir).ok_or_else(nowhere)?;
                 let _hidden = self.clear(&path)?;
                 if let Kind::File { .. } = found.entry.kind {
-                    self.sink.copy(found.layer, &first, &path, found.entry)?;
+                    self.sink.copy(found.layer, &first, &path, &found.entry)?;
                 } else {
-                    self.sink.other(&path, found.entry)?;
+                    self.sink.other(&path, &found.entry)?;
                 }
-                self.insert(path, found.entry.clone(), false)
+                self.insert(path, found.entry, false)
             }
         }
     }

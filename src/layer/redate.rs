@@ -65,24 +65,22 @@ pub fn redate(
 
 /// The index of the new layer: what it has, and with which times.
 fn dated(index: &Index, below: &Chain, dating: &Dating) -> Index {
-    let with_time = |entry: &Entry| Entry { meta: Meta { mtime: dating.time(entry.meta.mtime), ..entry.meta.clone() }, ..entry.clone() };
-    let linked: std::collections::BTreeSet<&TreePath> =
-        index.rows().filter_map(|(_, row)| if let Row::Put { link, .. } = row { link.as_ref() } else { None }).collect();
+    let with_time = |entry: Entry| Entry { meta: Meta { mtime: dating.time(entry.meta.mtime), ..entry.meta }, ..entry };
+    let linked: std::collections::BTreeSet<TreePath> = index.rows().filter_map(|(_, row)| row.into_link()).collect();
     let mut builder = IndexBuilder::default();
     // The deepest first: a directory stays for what is in it.
     let mut needed: Option<TreePath> = None;
-    let rows: Vec<(&TreePath, &Row)> = index.rows().collect();
-    for (path, row) in rows.into_iter().rev() {
+    for (path, row) in index.rows_back() {
         let row = match row {
             Row::Whiteout => Row::Whiteout,
-            Row::Put { entry, link, opaque } => Row::Put { entry: with_time(entry), link: link.clone(), opaque: *opaque },
+            Row::Put { entry, link, opaque } => Row::Put { entry: with_time(entry), link, opaque },
         };
-        let holds = needed.as_ref().is_some_and(|needed| needed.is_within(path));
-        if !holds && !linked.contains(path) && says_nothing(path, &row, below) {
+        let holds = needed.as_ref().is_some_and(|needed| needed.is_within(&path));
+        if !holds && !linked.contains(&path) && says_nothing(&path, &row, below) {
             continue;
         }
         needed = Some(path.clone());
-        builder.put(path.clone(), row);
+        builder.put(path, row);
     }
     for (path, bytes) in index.all_kept() {
         if builder.row(path).is_some() {
@@ -98,9 +96,9 @@ fn says_nothing(path: &TreePath, row: &Row, below: &Chain) -> bool {
     let Some(found) = below.look_up(path) else { return false };
     let same_dir = || {
         let plain = |entry: &Entry| Meta { mtime: 0, ..entry.meta.clone() };
-        entry.kind == Kind::Dir && found.entry.kind == Kind::Dir && plain(entry) == plain(found.entry)
+        entry.kind == Kind::Dir && found.entry.kind == Kind::Dir && plain(entry) == plain(&found.entry)
     };
-    entry == found.entry && found.link.is_none() || same_dir()
+    *entry == found.entry && found.link.is_none() || same_dir()
 }
 
 /// Writes the entries that are in the index, with its times.

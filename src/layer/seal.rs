@@ -30,11 +30,11 @@ pub(super) fn seal(upper: &OwnedFd, index: &Index, stubs: &[TreePath], owners: O
             let path = at.join(&name).map_err(|_bad| changed(&at))?;
             match (index.row(&path), dir::stat(&fd, &name)?.map(|stat| stat.kind)) {
                 (Some(Row::Whiteout), Some(WHITEOUT)) => {}
-                (Some(Row::Put { entry, .. }), Some(kind)) if upper::sort(kind) == row_sort(entry) => {
+                (Some(Row::Put { entry, .. }), Some(kind)) if upper::sort(kind) == row_sort(&entry) => {
                     if kind == FileKind::Dir {
                         ahead.push(path.clone());
                     } else {
-                        leaf(&fd, &path, entry, owners)?;
+                        leaf(&fd, &path, &entry, owners)?;
                     }
                     let _new = seen.insert(path);
                 }
@@ -44,8 +44,8 @@ pub(super) fn seal(upper: &OwnedFd, index: &Index, stubs: &[TreePath], owners: O
         }
     }
     whiteouts(upper, index)?;
-    if let Some((path, _)) = index.rows().find(|(path, row)| matches!(row, Row::Put { .. }) && !path.is_root() && !seen.contains(*path)) {
-        return Err(changed(path));
+    if let Some((path, _)) = index.rows().find(|(path, row)| matches!(row, Row::Put { .. }) && !path.is_root() && !seen.contains(path)) {
+        return Err(changed(&path));
     }
     directories(upper, index, owners)
 }
@@ -75,7 +75,7 @@ pub(super) fn leaf(parent: &OwnedFd, path: &TreePath, entry: &Entry, owners: Own
 
 /// An opaque directory of the upper is one that has a whiteout for each name in the layer.
 fn whiteouts(upper: &OwnedFd, index: &Index) -> Result<(), Error> {
-    for (path, _) in index.rows().filter(|(_, row)| **row == Row::Whiteout) {
+    for (path, _) in index.rows().filter(|(_, row)| *row == Row::Whiteout) {
         let parent = dir::open_dir(upper, path.parent().unwrap_or_default().as_os_path())?;
         if dir::stat(&parent, path.name())?.is_none() {
             dir::make_node(&parent, path.name(), WHITEOUT)?;
@@ -87,19 +87,18 @@ fn whiteouts(upper: &OwnedFd, index: &Index) -> Result<(), Error> {
 /// Last, because making and removing things changed their times; the deepest first, because a mode may lock one.
 fn directories(upper: &OwnedFd, index: &Index, owners: Owners) -> Result<(), Error> {
     let mut root = Meta { mode: 0o755, uid: 0, gid: 0, mtime: 0, xattrs: Xattrs::new() };
-    let rows: Vec<(&TreePath, &Row)> = index.rows().collect();
-    for (path, row) in rows.into_iter().rev() {
+    for (path, row) in index.rows_back() {
         let Row::Put { entry: Entry { meta, kind: Kind::Dir }, opaque, .. } = row else { continue };
         if path.is_root() {
-            root = meta.clone();
+            root = meta;
             continue;
         }
         let fd = dir::open_dir(upper, path.as_os_path())?;
         upper::undress(&fd, &meta.xattrs, owners)?;
-        if *opaque {
+        if opaque {
             dir::set_attribute(&fd, OPAQUE, b"y")?;
         }
-        dress(&fd, path, meta, owners)?;
+        dress(&fd, &path, &meta, owners)?;
     }
     upper::undress(upper, &root.xattrs, owners)?;
     dress(upper, &TreePath::root(), &root, owners)

@@ -10,7 +10,7 @@ use crate::{
 
 /// True if [`is_intact`] and every file and link has the content that its row says.
 pub fn is_whole(tree: &Path, index: &Index, owners: Owners) -> bool {
-    let same = |root: &OwnedFd| index.rows().map(|(path, row)| holds(root, path, row)).all(|held| held.unwrap_or(false));
+    let same = |root: &OwnedFd| index.rows().map(|(path, row)| holds(root, &path, &row)).all(|held| held.unwrap_or(false));
     is_intact(tree, index, owners) && dir::open_root(tree).is_ok_and(|root| same(&root))
 }
 

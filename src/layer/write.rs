@@ -4,7 +4,7 @@
 //! change are emitted before it, as the chain has them. The root itself is not emitted.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     io::{Read, Write},
     sync::Arc,
 };
@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     sys::{PathError, dir},
-    tree::{Chain, ContentDigest, Entry, Index, IndexBuilder, Kind, Meta, Row, TreePath, Xattrs},
+    tree::{Chain, ContentDigest, Entry, Index, IndexWriter, Kind, Meta, Row, TreePath, Xattrs},
 };
 
 /// How much is read of a file at once.
@@ -30,15 +30,8 @@ pub(super) fn emit(changes: &Changes, chain: &Chain, out: &mut dyn Write) -> Res
             whiteouts.entry(parent).or_default().push(path);
         }
     }
-    let mut emitter = Emitter {
-        out,
-        chain,
-        whiteouts,
-        entered: BTreeSet::new(),
-        index: IndexBuilder::default(),
-        keeper: Keeper::new(),
-        buffer: Vec::new(),
-    };
+    let mut emitter =
+        Emitter { out, chain, whiteouts, entered: Vec::new(), index: IndexWriter::default(), keeper: Keeper::new(), buffer: Vec::new() };
     changes.each(&mut |path, change| {
         if let Some(reason) = canonical::refusal(path) {
             return Err(bad_name(path, reason));
@@ -64,8 +57,9 @@ struct Emitter<'a> {
     out: &'a mut dyn Write,
     chain: &'a Chain,
     whiteouts: BTreeMap<TreePath, Vec<&'a TreePath>>,
-    entered: BTreeSet<TreePath>,
-    index: IndexBuilder,
+    /// The directories above what was written last, that one too if it is one.
+    entered: Vec<TreePath>,
+    index: IndexWriter,
     keeper: Keeper,
     /// Of one file after the other.
     buffer: Vec<u8>,
@@ -78,7 +72,10 @@ impl Emitter<'_> {
 
     /// Sees to it that a directory and those above it are there, with their whiteouts.
     fn enter(&mut self, dir: &TreePath) -> Result<(), Error> {
-        if self.entered.contains(dir) {
+        while self.entered.last().is_some_and(|last| !dir.is_within(last)) {
+            drop(self.entered.pop());
+        }
+        if self.entered.last() == Some(dir) {
             return Ok(());
         }
         if let Some(parent) = dir.parent() {
@@ -95,15 +92,16 @@ impl Emitter<'_> {
 
     /// Emits the whiteouts of a directory that was just emitted.
     fn open(&mut self, dir: &TreePath) -> Result<(), Error> {
-        if !self.entered.insert(dir.clone()) {
+        if self.entered.last() == Some(dir) {
             return Ok(());
         }
+        self.entered.push(dir.clone());
         let none = Meta { mode: 0, uid: 0, gid: 0, mtime: 0, xattrs: Xattrs::new() };
         for path in self.whiteouts.remove(dir).unwrap_or_default() {
             let name = [canonical::WHITEOUT, path.name()].concat();
             let name = if dir.is_root() { name } else { [dir.as_bytes(), b"/", &name].concat() };
             self.header(path, &Header { name: &name, meta: &none, type_flag: b'0', size: 0, link: b"", device: (0, 0) })?;
-            self.index.put(path.clone(), Row::Whiteout);
+            self.index.whiteout(path.clone());
         }
         Ok(())
     }
@@ -147,14 +145,14 @@ impl Emitter<'_> {
             Node::Fifo | Node::HardLink(_) => Kind::Fifo,
         };
         let opened = kind == Kind::Dir;
-        self.index.put(path.clone(), Row::Put { entry: Entry { meta, kind }, link: None, opaque: false });
+        self.row(path, &Row::Put { entry: Entry { meta, kind }, link: None, opaque: false })?;
         if opened { self.open(path) } else { Ok(()) }
     }
 
     /// A further name: its header repeats what the first says, its target is relative to the root.
     fn link(&mut self, path: &TreePath, first: &TreePath) -> Result<(), Error> {
         let entry = match self.index.row(first) {
-            Some(Row::Put { entry, link: None, .. }) if entry.kind != Kind::Dir => entry.clone(),
+            Some(Row::Put { entry, link: None, .. }) if entry.kind != Kind::Dir => entry,
             Some(Row::Put { .. } | Row::Whiteout) | None => {
                 return Err(bad_name(path, "it is a hard link to nothing that comes before it"));
             }
@@ -163,8 +161,11 @@ impl Emitter<'_> {
         let plain = Meta { xattrs: Xattrs::new(), ..entry.meta.clone() };
         let header = Header { name: path.as_bytes(), meta: &plain, type_flag: b'1', size: 0, link: first.as_bytes(), device: (0, 0) };
         self.header(path, &header)?;
-        self.index.put(path.clone(), Row::Put { entry, link: Some(first.clone()), opaque: false });
-        Ok(())
+        self.row(path, &Row::Put { entry, link: Some(first.clone()), opaque: false })
+    }
+
+    fn row(&mut self, path: &TreePath, row: &Row) -> Result<(), Error> {
+        if self.index.put(path, row) { Ok(()) } else { Err(bad_name(path, "it comes after what follows it")) }
     }
 
     /// Copies a file's bytes, which must be as many as was said and have the digest that was said.

@@ -49,7 +49,7 @@ pub(super) fn flatten(store: &Store, image: &Image, to: &mut dyn Receiver) -> Re
     let mut sources = Sources::new(store, &layers, &chain, &items)?;
     for item in &items {
         match &item.inode {
-            None => to.plain(&item.path, item.entry)?,
+            None => to.plain(&item.path, &item.entry)?,
             Some(inode) => sources.hand_on(item, inode, to)?,
         }
     }
@@ -70,9 +70,9 @@ fn chain(store: &Store, layers: &[(Descriptor, DiffId)]) -> Result<Chain, Error>
 }
 
 /// A path of the merged tree.
-struct Item<'a> {
+struct Item {
     path: TreePath,
-    entry: &'a Entry,
+    entry: Entry,
     /// Of a regular file.
     inode: Option<Inode>,
 }
@@ -84,17 +84,17 @@ struct Inode {
     name: TreePath,
 }
 
-fn walk(chain: &Chain) -> Vec<Item<'_>> {
+fn walk(chain: &Chain) -> Vec<Item> {
     let mut items = Vec::new();
     let mut ahead = vec![TreePath::root()];
     while let Some(path) = ahead.pop() {
         let found = chain.look_up(&path);
-        if path.is_root() || found.is_some_and(|found| found.entry.kind == Kind::Dir) {
+        if path.is_root() || found.as_ref().is_some_and(|found| found.entry.kind == Kind::Dir) {
             ahead.extend(chain.names(&path).iter().rev().filter_map(|name| path.join(name).ok()));
         }
         if let Some(found) = found.filter(|_| !path.is_root()) {
             let is_file = matches!(found.entry.kind, Kind::File { .. });
-            let inode = is_file.then(|| Inode { layer: found.layer, name: found.link.unwrap_or(&path).clone() });
+            let inode = is_file.then(|| Inode { layer: found.layer, name: found.link.unwrap_or_else(|| path.clone()) });
             items.push(Item { path, entry: found.entry, inode });
         }
     }
@@ -134,8 +134,8 @@ struct Sources<'a> {
 }
 
 impl<'a> Sources<'a> {
-    fn new(store: &'a Store, layers: &'a [(Descriptor, DiffId)], chain: &'a Chain, items: &[Item<'_>]) -> Result<Self, Error> {
-        let need = |item: &Item<'_>| match (&item.entry.kind, &item.inode) {
+    fn new(store: &'a Store, layers: &'a [(Descriptor, DiffId)], chain: &'a Chain, items: &[Item]) -> Result<Self, Error> {
+        let need = |item: &Item| match (&item.entry.kind, &item.inode) {
             (Kind::File { size, content }, Some(inode)) => {
                 Some((inode.clone(), Need { size: *size, content: *content, state: State::Wanted }))
             }
@@ -155,21 +155,21 @@ impl<'a> Sources<'a> {
         })
     }
 
-    fn hand_on(&mut self, item: &Item<'_>, inode: &Inode, to: &mut dyn Receiver) -> Result<(), Error> {
+    fn hand_on(&mut self, item: &Item, inode: &Inode, to: &mut dyn Receiver) -> Result<(), Error> {
         loop {
             let Some(need) = self.needs.get_mut(inode) else { return Err(lost(item)) };
             let done = State::Done(item.path.clone());
             match &need.state {
-                State::Done(first) => return to.link(&item.path, item.entry, first),
+                State::Done(first) => return to.link(&item.path, &item.entry, first),
                 State::Waits(name) => {
                     let mut file = sys::dir::open_file(&self.dir, std::path::Path::new(&shown(name)))?;
                     sys::dir::remove_file(&self.dir, name)?;
                     need.state = done;
-                    return to.file(&item.path, item.entry, need.size, &mut Checked::new(&mut file, need.size, need.content));
+                    return to.file(&item.path, &item.entry, need.size, &mut Checked::new(&mut file, need.size, need.content));
                 }
                 State::Wanted if need.size == 0 => {
                     need.state = done;
-                    return to.file(&item.path, item.entry, 0, &mut io::empty());
+                    return to.file(&item.path, &item.entry, 0, &mut io::empty());
                 }
                 State::Wanted => {}
             }
@@ -180,7 +180,7 @@ impl<'a> Sources<'a> {
     }
 
     /// Reads the file's layer on, until the file was handed on (`true`) or it waits.
-    fn advance(&mut self, item: &Item<'_>, inode: &Inode, to: &mut dyn Receiver) -> Result<bool, Error> {
+    fn advance(&mut self, item: &Item, inode: &Inode, to: &mut dyn Receiver) -> Result<bool, Error> {
         let (Some((blob, _)), Some(index)) = (self.layers.get(inode.layer), self.chain.layers().get(inode.layer)) else {
             return Err(lost(item));
         };
@@ -194,7 +194,7 @@ impl<'a> Sources<'a> {
         while let Some((name, size)) = next_file(&mut stream, blob)? {
             let Ok(path) = TreePath::parse(&name) else { continue };
             let first = match index.row(&path) {
-                Some(Row::Put { link: Some(first), .. }) => first.clone(),
+                Some(Row::Put { link: Some(first), .. }) => first,
                 Some(Row::Put { .. }) => path,
                 Some(Row::Whiteout) | None => continue,
             };
@@ -292,7 +292,7 @@ fn shown(name: &[u8]) -> String {
     String::from_utf8_lossy(name).into_owned()
 }
 
-fn lost(item: &Item<'_>) -> Error {
+fn lost(item: &Item) -> Error {
     let reason = format!("the bytes of `{}` are in no layer", item.path);
     layer::Error::BadLayer { layer: "of the image".to_owned(), reason }.into()
 }
@@ -315,9 +315,9 @@ fn next_file(stream: &mut Stream, blob: &Descriptor) -> Result<Option<(Vec<u8>, 
 }
 
 /// Hands on a file whose turn it is. `false`: these were the bytes of an entry that a later one of the name replaced.
-fn pass_on(body: &mut dyn Read, need: &Need, item: &Item<'_>, blob: &Descriptor, to: &mut dyn Receiver) -> Result<bool, Error> {
+fn pass_on(body: &mut dyn Read, need: &Need, item: &Item, blob: &Descriptor, to: &mut dyn Receiver) -> Result<bool, Error> {
     if need.size > SMALL {
-        to.file(&item.path, item.entry, need.size, &mut Checked::new(body, need.size, need.content))?;
+        to.file(&item.path, &item.entry, need.size, &mut Checked::new(body, need.size, need.content))?;
         return Ok(true);
     }
     let mut bytes = Vec::new();
@@ -325,7 +325,7 @@ fn pass_on(body: &mut dyn Read, need: &Need, item: &Item<'_>, blob: &Descriptor,
     if ContentDigest::of(&bytes) != need.content {
         return Ok(false);
     }
-    to.file(&item.path, item.entry, need.size, &mut bytes.as_slice())?;
+    to.file(&item.path, &item.entry, need.size, &mut bytes.as_slice())?;
     Ok(true)
 }
 

@@ -142,7 +142,7 @@ impl Draft {
 
     /// Has the chain the same at this path, by itself?
     fn is_as_before(&self, path: &TreePath, meta: &Meta, put: &Put) -> bool {
-        self.chain_at(path).is_some_and(|found| found.link.is_none() && put.is_same(meta, found.entry))
+        self.chain_at(path).is_some_and(|found| found.link.is_none() && put.is_same(meta, &found.entry))
     }
 
     /// Has the chain the same names as links of one inode?
@@ -151,12 +151,12 @@ impl Draft {
         names.iter().all(|name| {
             let first = names.first().filter(|first| *first != name);
             matches!((self.chain_at(name), self.pending.get(name)), (Some(found), Some(Pending::Put(meta, put)))
-                if found.layer == layer && found.link == first && put.is_same(meta, found.entry))
+                if found.layer == layer && found.link.as_ref() == first && put.is_same(meta, &found.entry))
         })
     }
 
     /// What the chain has at a path, unless something pending hides it from there.
-    fn chain_at(&self, path: &TreePath) -> Option<crate::tree::Found<'_>> {
+    fn chain_at(&self, path: &TreePath) -> Option<crate::tree::Found> {
         if !self.hiding.is_empty() && path.ancestors().iter().any(|above| self.hiding.contains(above)) {
             return None;
         }

@@ -58,13 +58,13 @@ impl Laid {
     }
 
     fn name(&self, links: &mut BTreeMap<Inode, Names>, inode: Inode, path: TreePath, meta: &Meta, put: &Put) {
-        let found = self.chain.look_up(&path).filter(|found| put.is_same(meta, found.entry));
+        let found = self.chain.look_up(&path).filter(|found| put.is_same(meta, &found.entry));
         let Some(names) = links.get_mut(&inode) else {
             let as_before = found.filter(|found| found.link.is_none()).map(|found| found.layer);
             drop(links.insert(inode, Names { all: vec![path], as_before }));
             return;
         };
-        let same = found.filter(|found| names.as_before == Some(found.layer) && found.link == names.all.first());
+        let same = found.filter(|found| names.as_before == Some(found.layer) && found.link.as_ref() == names.all.first());
         names.as_before = same.map(|found| found.layer);
         names.all.push(path);
     }
@@ -86,7 +86,7 @@ impl Laid {
             Some(_) => put.node(),
             None => {
                 let found = self.chain.look_up(path);
-                if found.is_some_and(|found| found.link.is_none() && put.is_same(&meta, found.entry)) {
+                if found.is_some_and(|found| found.link.is_none() && put.is_same(&meta, &found.entry)) {
                     return Ok(None);
                 }
                 put.node()

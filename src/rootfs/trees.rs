@@ -43,10 +43,10 @@ impl Tree {
     }
 
     /// Which inode a file is, if it has several names.
-    fn inode(&self, found: &Found<'_>, path: &TreePath) -> Option<Inode> {
-        let firsts = |index: &Arc<Index>| index.rows().filter_map(|(_, row)| row.link().cloned()).collect();
+    fn inode(&self, found: &Found, path: &TreePath) -> Option<Inode> {
+        let firsts = |index: &Arc<Index>| index.rows().filter_map(|(_, row)| row.into_link()).collect();
         let linked = self.linked.get_or_init(|| self.chain.layers().iter().map(firsts).collect());
-        let first = found.link.unwrap_or(path);
+        let first = found.link.as_ref().unwrap_or(path);
         let several = linked.get(found.layer).is_some_and(|linked| linked.contains(first));
         several.then(|| Inode::Layer(found.layer, first.clone()))
     }
@@ -61,7 +61,7 @@ impl Tree {
         }
     }
 
-    fn found(&self, path: &TreePath) -> Result<Found<'_>, Error> {
+    fn found(&self, path: &TreePath) -> Result<Found, Error> {
         self.chain.look_up(path).ok_or_else(|| Error::refused(format!("`{path}` is not in {}", self.name), GONE))
     }
 }
@@ -76,7 +76,7 @@ impl Source for Tree {
             let root = Seen { mode: 0o755, uid: 0, gid: 0, mtime: 0, shape: Shape::Dir };
             return Ok(path.is_root().then_some(root));
         };
-        let Entry { meta, kind } = found.entry;
+        let Entry { meta, kind } = &found.entry;
         let shape = match kind {
             Kind::File { size, .. } => Shape::File { size: *size, inode: self.inode(&found, path) },
             Kind::Dir => Shape::Dir,
@@ -105,7 +105,7 @@ impl Source for Tree {
         let found = self.found(path)?;
         let content = self.dirs.get(found.layer).map(|dir| Content::Below {
             dir: Arc::clone(dir),
-            path: found.link.unwrap_or(path).clone(),
+            path: found.link.unwrap_or_else(|| path.clone()),
             shown: format!("{path} in {}", self.name),
         });
         Ok(content)

@@ -12,7 +12,6 @@ use super::{
     pin::Pin,
     sealed::{Sealed, file_name},
     size::Size,
-    tape::Tape,
     trees::make_dir,
 };
 use crate::{
@@ -32,7 +31,7 @@ impl Store {
         self.pin(Pin::Layer(*layer));
         let path = self.index_path(layer);
         let Some(bytes) = INDEX.read(&path, &layer.0.hex())? else { return Ok(None) };
-        let index = Index::decode(&bytes).ok();
+        let index = Index::decode(bytes).ok();
         match &index {
             Some(index) => self.learn_size(layer, index),
             None => drop(fs::remove_file(&path)),
@@ -42,9 +41,9 @@ impl Store {
 
     /// Records a layer's index.
     pub fn put_index(&self, layer: &DiffId, index: &Index) -> Result<(), Error> {
-        let (path, bytes) = (self.index_path(layer), index.encode());
+        let path = self.index_path(layer);
         self.learn_size(layer, index);
-        INDEX.put(self, &path, &layer.0.hex(), &Tape::of(bytes), Some(Pin::Layer(*layer)))
+        INDEX.put(self, &path, &layer.0.hex(), index.encode(), Some(Pin::Layer(*layer)))
     }
 
     /// The blob a layer was compressed as by that compressor (its id: crate, version, level, block size), or pulled as (`pulled`).
@@ -73,7 +72,7 @@ impl Store {
         if !dir.is_dir() {
             self.commit_size(Size::of_file(4096), Size::default(), held.clone(), || make_dir(&dir))?;
         }
-        BLOB.put(self, &path, &bound(layer, &name), &Tape::of(json), held)
+        BLOB.put(self, &path, &bound(layer, &name), json.as_slice(), held)
     }
 
     fn remembered(&self, layer: &DiffId, name: &str) -> Option<Descriptor> {
@@ -89,7 +88,7 @@ impl Store {
     /// Reads an index for its own sake.
     pub(super) fn index_of(&self, layer: &DiffId) -> Option<Index> {
         let bytes = INDEX.read(&self.index_path(layer), &layer.0.hex()).ok()??;
-        Index::decode(&bytes).ok()
+        Index::decode(bytes).ok()
     }
 
     pub(super) fn index_path(&self, layer: &DiffId) -> PathBuf {

@@ -32,7 +32,8 @@ impl Store {
 
     /// Writes a record (or what belongs to one); `key` is a file name of hex digits and `-`.
     pub fn put_record(&self, key: &str, bytes: &[u8]) -> Result<(), Error> {
-        self.put_record_tape(key, &Tape::of(bytes.to_vec()))
+        let path = self.record_path(key)?;
+        RECORD.put(self, &path, key, bytes, None)
     }
 
     /// The same of a long one.

@@ -6,7 +6,7 @@ use std::{fs, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Error, Store, pin::Pin, reserve::touch, sealed::Sealed, tape::Tape};
+use super::{Error, Store, pin::Pin, reserve::touch, sealed::Sealed};
 use crate::{
     oci::{Descriptor, Digest, Reference},
     sys::PathError,
@@ -32,7 +32,7 @@ impl Store {
         let path = self.refs_dir().join(&file);
         let named = Named { registry, repository, tag, digest, target: target.clone() };
         let json = serde_json::to_vec(&named).map_err(|error| Error::encoding(&path, error))?;
-        REF.put(self, &path, &file, &Tape::of(json), Some(Pin::Blob(target.digest)))
+        REF.put(self, &path, &file, json.as_slice(), Some(Pin::Blob(target.digest)))
     }
 
     /// What a name stands for.

@@ -34,9 +34,52 @@ pub(super) struct Sealed {
     pub(super) durable: bool,
 }
 
+/// What a file holds.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Payload<'a> {
+    Bytes(&'a [u8]),
+    Tape(&'a Tape),
+}
+
+impl<'a> From<&'a [u8]> for Payload<'a> {
+    fn from(bytes: &'a [u8]) -> Self {
+        Self::Bytes(bytes)
+    }
+}
+
+impl<'a> From<&'a Tape> for Payload<'a> {
+    fn from(tape: &'a Tape) -> Self {
+        Self::Tape(tape)
+    }
+}
+
+impl Payload<'_> {
+    fn len(self) -> u64 {
+        match self {
+            Self::Bytes(bytes) => bytes.len() as u64,
+            Self::Tape(tape) => tape.len(),
+        }
+    }
+
+    fn each(self, mut hand_on: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
+        match self {
+            Self::Bytes(bytes) => hand_on(bytes),
+            Self::Tape(tape) => tape.each(hand_on),
+        }
+    }
+}
+
 impl Sealed {
     /// Writes it whole or not at all, counted as the store's. `name` is what it is bound to.
-    pub(super) fn put(self, store: &Store, path: &Path, name: &str, payload: &Tape, pin: Option<Pin>) -> Result<(), Error> {
+    pub(super) fn put<'a>(
+        self,
+        store: &Store,
+        path: &Path,
+        name: &str,
+        payload: impl Into<Payload<'a>>,
+        pin: Option<Pin>,
+    ) -> Result<(), Error> {
+        let payload = payload.into();
         let length = payload.len() + self.length_of_head();
         let temp = self.temp(&store.tmp(), name, payload)?;
         temp.persist_with(path, self.durable, |rename| store.commit_file(path, length, pin, rename))
@@ -44,10 +87,10 @@ impl Sealed {
 
     /// As [`Sealed::put`], uncounted, but what is already there stays.
     pub(super) fn write_new(self, tmp: &Path, path: &Path, name: &str, payload: &[u8]) -> Result<bool, Error> {
-        self.temp(tmp, name, &Tape::of(payload.to_vec()))?.persist_new(path)
+        self.temp(tmp, name, Payload::Bytes(payload))?.persist_new(path)
     }
 
-    fn temp(self, tmp: &Path, name: &str, payload: &Tape) -> Result<TempFile, Error> {
+    fn temp(self, tmp: &Path, name: &str, payload: Payload<'_>) -> Result<TempFile, Error> {
         let mut file = TempFile::create(tmp)?;
         let head = self.head(name, payload)?;
         let written = file.write_all(head.as_bytes()).and_then(|()| payload.each(|bytes| file.write_all(bytes)));
@@ -100,7 +143,7 @@ impl Sealed {
         Ok(left == 0 && head == self.line(&hasher).as_bytes())
     }
 
-    fn head(self, name: &str, payload: &Tape) -> Result<String, Error> {
+    fn head(self, name: &str, payload: Payload<'_>) -> Result<String, Error> {
         let mut hasher = self.hasher(name, payload.len());
         let read = payload.each(|bytes| {
             let _same: &mut blake3::Hasher = hasher.update(bytes);
@@ -189,7 +232,7 @@ mod tests {
     fn every_truncation_and_every_flipped_bit_is_seen_and_the_file_deleted() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("file");
-        NOTE.temp(dir.path(), "n", &Tape::of(b"payload".to_vec())).unwrap().persist(&path, false).unwrap();
+        NOTE.temp(dir.path(), "n", Payload::Bytes(b"payload")).unwrap().persist(&path, false).unwrap();
         let good = fs::read(&path).unwrap();
         assert_eq!(NOTE.read(&path, "n").unwrap().unwrap(), b"payload");
         for at in 0..good.len() {
@@ -210,11 +253,11 @@ mod tests {
     fn a_file_in_the_place_of_another_is_damaged() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("file");
-        NOTE.temp(dir.path(), "n", &Tape::of(b"payload".to_vec())).unwrap().persist(&path, false).unwrap();
+        NOTE.temp(dir.path(), "n", Payload::Bytes(b"payload")).unwrap().persist(&path, false).unwrap();
         assert_eq!(NOTE.read(&path, "m").unwrap(), None);
-        NOTE.temp(dir.path(), "n", &Tape::of(b"payload".to_vec())).unwrap().persist(&path, false).unwrap();
+        NOTE.temp(dir.path(), "n", Payload::Bytes(b"payload")).unwrap().persist(&path, false).unwrap();
         assert_eq!(Sealed { kind: "other", ..NOTE }.read(&path, "n").unwrap(), None);
-        NOTE.temp(dir.path(), "n", &Tape::of(vec![7; 300])).unwrap().persist(&path, false).unwrap();
+        NOTE.temp(dir.path(), "n", Payload::Bytes(&[7; 300])).unwrap().persist(&path, false).unwrap();
         assert_eq!(NOTE.read(&path, "n").unwrap(), None, "larger than its kind may be");
     }
 

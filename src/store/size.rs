@@ -34,7 +34,7 @@ impl Size {
             Row::Put { entry: Entry { kind: Kind::Dir, .. }, .. } => Self::of_file(BLOCK),
             Row::Put { .. } | Row::Whiteout => Self::of_file(0),
         };
-        top + index.rows().map(|(_, each)| row(each)).sum()
+        top + index.rows().map(|(_, each)| row(&each)).sum()
     }
 
     /// What is left of it without `other`.

@@ -166,12 +166,17 @@ pub fn open_dir(dir: impl AsFd, path: &Path) -> Result<OwnedFd> {
 
 /// Opens a regular file below `dir` for reading; anything else is refused (a pipe would block, a device would act).
 pub fn open_file(dir: impl AsFd, path: &Path) -> Result<File> {
+    open_file_stat(dir, path).map(|(file, _)| file)
+}
+
+/// The same, with what it was when it was opened.
+pub fn open_file_stat(dir: impl AsFd, path: &Path) -> Result<(File, Stat)> {
     let fd = open_beneath(dir, path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)?;
     let stat = rustix::fs::fstat(&fd).map_err(PathError::new("stat", path))?;
     if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
         return Err(PathError { op: "open", path: path.to_owned(), source: io::Error::other("not a regular file") });
     }
-    Ok(File::from(fd))
+    Ok((File::from(fd), Stat::from(&stat)))
 }
 
 /// Opens the regular file `name` in `dir` for reading.

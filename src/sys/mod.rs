@@ -8,6 +8,7 @@ mod clock;
 mod core_dumps;
 pub mod dir;
 mod error;
+mod heap;
 mod landlock;
 mod namespace;
 mod poll;
@@ -21,6 +22,7 @@ mod write_back;
 pub use clock::{coarse_now, now, since_boot, thread_time};
 pub use core_dumps::no_core_dumps;
 pub use error::PathError;
+pub use heap::share_heap;
 pub use landlock::own_abstract_sockets;
 pub use namespace::{
     child_signals, leave_session_keyring, own_program, raise_loopback, set_hostname, set_mount_attributes, unshare_mounts, unshare_network,

@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{Entry, Index, Kind, Row, TreePath};
+use super::{Entry, Index, Kind, Meta, Row, TreePath};
 
 /// How many paths of the tree below a layer makes different: files, directories, links and others alike.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -21,32 +21,36 @@ pub struct Changed {
 
 /// The paths of a tree, while layers are laid one on the other.
 #[derive(Debug, Clone, Default)]
-pub struct Census<'a> {
-    visible: BTreeMap<&'a TreePath, &'a Entry>,
+pub struct Census {
+    /// With what a directory has; other things differ whenever they are there anew.
+    visible: BTreeMap<TreePath, Option<Box<Meta>>>,
 }
 
-impl<'a> Census<'a> {
+impl Census {
     /// Lays a layer on top.
-    pub fn lay(&mut self, index: &'a Index) -> Changed {
+    pub fn lay(&mut self, index: &Index) -> Changed {
         let mut gone = BTreeSet::new();
         // A layer hides what is below it, never what is its own: so first all that it hides.
         for (path, row) in index.rows() {
             match row {
                 Row::Whiteout => {
-                    gone.extend(self.visible.remove(path).is_some().then_some(path));
-                    self.close(path, &mut gone);
+                    gone.extend(self.visible.remove(&path).is_some().then(|| path.clone()));
+                    self.close(&path, &mut gone);
                 }
-                Row::Put { entry, opaque, .. } if *opaque || entry.kind != Kind::Dir => self.close(path, &mut gone),
+                Row::Put { entry, opaque, .. } if opaque || entry.kind != Kind::Dir => self.close(&path, &mut gone),
                 Row::Put { .. } => {}
             }
         }
         let mut counted = Changed::default();
         for (path, row) in index.rows() {
             let Row::Put { entry, .. } = row else { continue };
-            match self.visible.insert(path, entry) {
-                Some(before) if is_same_dir(before, entry) => {}
+            let removed = gone.remove(&path);
+            let dir = (entry.kind == Kind::Dir).then(|| Box::new(entry.meta));
+            let now = dir.clone();
+            match self.visible.insert(path, dir) {
+                Some(before) if is_same_dir(before.as_deref(), now.as_deref()) => {}
                 Some(_) => counted.changed += 1,
-                None if gone.remove(path) => counted.changed += 1,
+                None if removed => counted.changed += 1,
                 None => counted.added += 1,
             }
         }
@@ -55,28 +59,27 @@ impl<'a> Census<'a> {
     }
 
     /// All that is below a path goes.
-    fn close(&mut self, path: &TreePath, gone: &mut BTreeSet<&'a TreePath>) {
+    fn close(&mut self, path: &TreePath, gone: &mut BTreeSet<TreePath>) {
         let below = (Bound::Excluded(path), Bound::Unbounded);
-        let all: Vec<&'a TreePath> =
-            self.visible.range::<TreePath, _>(below).map(|(have, _)| *have).take_while(|have| have.is_within(path)).collect();
+        let all: Vec<TreePath> =
+            self.visible.range::<TreePath, _>(below).map(|(have, _)| have.clone()).take_while(|have| have.is_within(path)).collect();
         for each in all {
-            let _entry: Option<&Entry> = self.visible.remove(each);
+            drop(self.visible.remove(&each));
             let _new: bool = gone.insert(each);
         }
     }
 }
 
 /// Layers repeat the directories above what they change.
-fn is_same_dir(before: &Entry, now: &Entry) -> bool {
-    let (one, other) = (&before.meta, &now.meta);
-    before.kind == Kind::Dir
-        && now.kind == Kind::Dir
-        && (one.mode, one.uid, one.gid, &one.xattrs) == (other.mode, other.uid, other.gid, &other.xattrs)
+fn is_same_dir(before: Option<&Meta>, now: Option<&Meta>) -> bool {
+    before
+        .zip(now)
+        .is_some_and(|(one, other)| (one.mode, one.uid, one.gid, &one.xattrs) == (other.mode, other.uid, other.gid, &other.xattrs))
 }
 
 /// The bytes of a layer's files, each once, whatever the number of its names.
 pub fn contents(index: &Index) -> u64 {
-    index.rows().filter_map(|(_, row)| own_bytes(row)).sum()
+    index.rows().filter_map(|(_, row)| own_bytes(&row)).sum()
 }
 
 fn own_bytes(row: &Row) -> Option<u64> {
@@ -90,27 +93,27 @@ fn own_bytes(row: &Row) -> Option<u64> {
 /// all names of the file.
 pub fn wasted(layers: &[Arc<Index>]) -> Vec<u64> {
     // What higher layers say: does it hide what is below the path too?
-    let mut above: HashMap<&[u8], bool> = HashMap::new();
+    let mut above: HashMap<Vec<u8>, bool> = HashMap::new();
     let mut all = Vec::new();
     for index in layers.iter().rev() {
-        let mut seen: BTreeSet<&TreePath> = BTreeSet::new();
+        let mut seen: BTreeSet<TreePath> = BTreeSet::new();
         for (path, row) in index.rows() {
             let Row::Put { entry: Entry { kind: Kind::File { .. }, .. }, link, .. } = row else { continue };
             if !is_hidden(&above, path.as_bytes()) {
-                let _new: bool = seen.insert(link.as_ref().unwrap_or(path));
+                let _new: bool = seen.insert(link.unwrap_or(path));
             }
         }
-        all.push(index.rows().filter(|(path, _)| !seen.contains(path)).filter_map(|(_, row)| own_bytes(row)).sum());
+        all.push(index.rows().filter(|(path, _)| !seen.contains(path)).filter_map(|(_, row)| own_bytes(&row)).sum());
         for (path, row) in index.rows() {
             let closes = !matches!(row, Row::Put { entry, opaque: false, .. } if entry.kind == Kind::Dir);
-            *above.entry(path.as_bytes()).or_default() |= closes;
+            *above.entry(path.as_bytes().to_vec()).or_default() |= closes;
         }
     }
     all.reverse();
     all
 }
 
-fn is_hidden(above: &HashMap<&[u8], bool>, path: &[u8]) -> bool {
+fn is_hidden(above: &HashMap<Vec<u8>, bool>, path: &[u8]) -> bool {
     let cuts = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
     let mut parents = std::iter::once(0).chain(cuts).filter_map(|cut| path.get(..cut));
     above.contains_key(path) || parents.any(|parent| above.get(parent) == Some(&true))

@@ -17,14 +17,14 @@ pub struct Chain {
 }
 
 /// A path of the merged tree.
-#[derive(Debug, Clone, Copy)]
-pub struct Found<'a> {
+#[derive(Debug, Clone)]
+pub struct Found {
     /// The layer that holds it, counted from the base.
     pub layer: usize,
     /// What it is.
-    pub entry: &'a Entry,
+    pub entry: Entry,
     /// The first name of its inode within that layer, if it is not itself.
-    pub link: Option<&'a TreePath>,
+    pub link: Option<TreePath>,
 }
 
 /// Why a path leads nowhere.
@@ -70,10 +70,10 @@ impl Chain {
 
     /// What the merged tree has at a path, no link followed. The root is always there when asked for by
     /// [`Chain::resolve`], but has an entry only if a layer gives it one.
-    pub fn look_up(&self, path: &TreePath) -> Option<Found<'_>> {
+    pub fn look_up(&self, path: &TreePath) -> Option<Found> {
         for (layer, index) in self.layers.iter().enumerate().rev() {
             match index.row(path) {
-                Some(Row::Put { entry, link, .. }) => return Some(Found { layer, entry, link: link.as_ref() }),
+                Some(Row::Put { entry, link, .. }) => return Some(Found { layer, entry, link }),
                 Some(Row::Whiteout) => return None,
                 None => {}
             }
@@ -86,28 +86,28 @@ impl Chain {
 
     /// The names in a directory of the merged tree, sorted. Empty for what is no directory.
     pub fn names(&self, dir: &TreePath) -> Vec<Vec<u8>> {
-        let mut decided: BTreeMap<&[u8], bool> = BTreeMap::new();
+        let mut decided: BTreeMap<Vec<u8>, bool> = BTreeMap::new();
         for index in self.layers.iter().rev() {
             let row = index.row(dir);
-            if matches!(row, Some(Row::Whiteout)) || matches!(row, Some(Row::Put { entry, .. }) if entry.kind != Kind::Dir) {
+            if matches!(row, Some(Row::Whiteout)) || matches!(&row, Some(Row::Put { entry, .. }) if entry.kind != Kind::Dir) {
                 break;
             }
             for (child, row) in index.children(dir) {
-                let _was = decided.entry(child.name()).or_insert(matches!(row, Row::Put { .. }));
+                let _was = decided.entry(child.name().to_vec()).or_insert(matches!(row, Row::Put { .. }));
             }
             if matches!(row, Some(Row::Put { opaque: true, .. })) || matches!(above(index, dir), Above::Closed) {
                 break;
             }
         }
-        decided.into_iter().filter(|(_, there)| *there).map(|(name, _)| name.to_vec()).collect()
+        decided.into_iter().filter(|(_, there)| *there).map(|(name, _)| name).collect()
     }
 
     /// The path with every link in its directories followed inside the root, and the last component's too if
     /// `follow_last`. What does not exist is taken as it is written.
     pub fn resolve(&self, path: &TreePath, follow_last: bool) -> Result<TreePath, Unresolved> {
-        resolve_with(path, follow_last, |at| match &self.look_up(at)?.entry.kind {
+        resolve_with(path, follow_last, |at| match self.look_up(at)?.entry.kind {
             Kind::Dir => Some(Step::Dir),
-            Kind::Symlink { target } => Some(Step::Link(target.clone())),
+            Kind::Symlink { target } => Some(Step::Link(target)),
             Kind::File { .. } | Kind::Char { .. } | Kind::Block { .. } | Kind::Fifo => Some(Step::Other),
         })
     }
@@ -117,7 +117,7 @@ impl Chain {
         let path = self.resolve(path, true).ok()?;
         let found = self.look_up(&path)?;
         let index = self.layers.get(found.layer)?;
-        index.kept(&path).or_else(|| index.kept(found.link?)).cloned()
+        index.kept(&path).or_else(|| index.kept(&found.link?)).cloned()
     }
 }
 

@@ -1,8 +1,16 @@
 //! The index of one layer: a sorted table, and its form on disk.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    cmp::Ordering,
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
-use super::{Entry, TreePath, form, path::walk_order};
+use super::{
+    Entry, TreePath,
+    form::{self, Kept, Table},
+    path::walk_order,
+};
 
 /// What one layer says of one path.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,9 +30,9 @@ pub enum Row {
 
 impl Row {
     /// The first name of its inode, if it is a later one.
-    pub fn link(&self) -> Option<&TreePath> {
+    pub fn into_link(self) -> Option<TreePath> {
         match self {
-            Self::Put { link, .. } => link.as_ref(),
+            Self::Put { link, .. } => link,
             Self::Whiteout => None,
         }
     }
@@ -39,46 +47,48 @@ pub struct BadIndex {
 }
 
 /// The sorted table of what one layer holds. It also keeps the bytes of `etc/passwd` and `etc/group`, so that
-/// `--chown=name` needs no tree.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// `--chown=name` needs no tree. In memory it is as on disk, some sixty bytes for each file: rows are values, made when they are
+/// asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Index {
-    rows: Vec<(TreePath, Row)>,
-    kept: BTreeMap<TreePath, Arc<[u8]>>,
+    /// Sealed.
+    rows: Table,
+    kept: Kept,
+}
+
+impl Default for Index {
+    fn default() -> Self {
+        IndexBuilder::default().finish()
+    }
 }
 
 impl Index {
     /// The row of a path.
-    pub fn row(&self, path: &TreePath) -> Option<&Row> {
+    pub fn row(&self, path: &TreePath) -> Option<Row> {
         self.row_at(path.as_bytes())
     }
 
     /// The row of a path given by its bytes.
-    pub(super) fn row_at(&self, path: &[u8]) -> Option<&Row> {
-        let at = self.rows.binary_search_by(|(have, _)| walk_order(have.as_bytes(), path)).ok()?;
-        self.rows.get(at).map(|(_, row)| row)
+    pub(super) fn row_at(&self, path: &[u8]) -> Option<Row> {
+        self.rows.find(path)
     }
 
     /// The rows of what is directly in `dir`, in order. It steps over what lies deeper: a search for each child, not a walk.
-    pub fn children<'a>(&'a self, dir: &TreePath) -> impl Iterator<Item = (&'a TreePath, &'a Row)> + use<'a> {
-        let from = self.rows.partition_point(|(path, _)| path <= dir);
-        let rest = self.rows.get(from..).unwrap_or_default();
-        let mut rest = rest.get(..rest.partition_point(|(path, _)| path.is_within(dir))).unwrap_or_default();
-        let depth = dir.components().count() + 1;
+    pub fn children<'a>(&'a self, dir: &TreePath) -> impl Iterator<Item = (TreePath, Row)> + use<'a> {
+        let mut rest = self.rows.after(|path| walk_order(path, dir.as_bytes()) != Ordering::Greater);
+        let (dir, depth) = (dir.clone(), dir.components().count() + 1);
         std::iter::from_fn(move || {
-            loop {
-                let ((path, row), tail) = rest.split_first()?;
-                rest = tail;
+            let (path, row) = loop {
+                let (path, row) = rest.next().filter(|(path, _)| path.is_within(&dir))?;
                 if path.components().count() == depth {
-                    // Everything below this child follows it directly.
-                    let deeper = if tail.first().is_some_and(|(next, _)| next.is_within(path)) {
-                        tail.partition_point(|(next, _)| next.is_within(path))
-                    } else {
-                        0
-                    };
-                    rest = tail.get(deeper..).unwrap_or_default();
-                    return Some((path, row));
+                    break (path, row);
                 }
+            };
+            // Everything below this child follows it directly.
+            if rest.path().is_some_and(|next| within(next, path.as_bytes())) {
+                rest = self.rows.after(|have| walk_order(have, path.as_bytes()) != Ordering::Greater || within(have, path.as_bytes()));
             }
+            Some((path, row))
         })
     }
 
@@ -89,24 +99,28 @@ impl Index {
 
     /// Is there no row?
     pub fn is_empty(&self) -> bool {
-        self.rows.is_empty()
+        self.rows.len() == 0
     }
 
     /// Does it remove anything of the layers beneath?
     pub fn has_whiteouts(&self) -> bool {
-        self.rows.iter().any(|(_, row)| *row == Row::Whiteout)
+        self.rows().any(|(_, row)| row == Row::Whiteout)
     }
 
     /// All rows in order.
-    pub fn rows(&self) -> impl Iterator<Item = (&TreePath, &Row)> {
-        self.rows.iter().map(|(path, row)| (path, row))
+    pub fn rows(&self) -> impl Iterator<Item = (TreePath, Row)> {
+        self.rows.rows()
+    }
+
+    /// All rows, the last first: what is in a directory before it.
+    pub fn rows_back(&self) -> impl Iterator<Item = (TreePath, Row)> {
+        self.rows.rows_back()
     }
 
     /// The rows of `dir` and of what is below it, in order.
-    pub fn rows_within(&self, dir: &TreePath) -> impl Iterator<Item = (&TreePath, &Row)> {
-        let from = self.rows.partition_point(|(path, _)| path < dir);
+    pub fn rows_within(&self, dir: &TreePath) -> impl Iterator<Item = (TreePath, Row)> {
         let dir = dir.clone();
-        self.rows.get(from..).unwrap_or_default().iter().take_while(move |(path, _)| path.is_within(&dir)).map(|(path, row)| (path, row))
+        self.rows.after(|path| walk_order(path, dir.as_bytes()) == Ordering::Less).take_while(move |(path, _)| path.is_within(&dir))
     }
 
     /// The bytes that were kept of a small file (`etc/passwd`, `etc/group`).
@@ -120,22 +134,27 @@ impl Index {
     }
 
     /// The form on disk; it ends with a digest of itself.
-    pub fn encode(&self) -> Vec<u8> {
-        form::encode(&self.rows, &self.kept)
+    pub fn encode(&self) -> &[u8] {
+        self.rows.bytes()
     }
 
     /// Reads the form on disk; never trusts it.
-    pub fn decode(bytes: &[u8]) -> Result<Self, BadIndex> {
+    pub fn decode(bytes: Vec<u8>) -> Result<Self, BadIndex> {
         let (rows, kept) = form::decode(bytes)?;
         Ok(Self { rows, kept })
     }
+}
+
+/// Is a path below another one, by their bytes?
+fn within(path: &[u8], dir: &[u8]) -> bool {
+    path.strip_prefix(dir).is_some_and(|rest| rest.starts_with(b"/"))
 }
 
 /// Collects rows in any order; a later row of a path replaces an earlier one.
 #[derive(Debug, Default)]
 pub struct IndexBuilder {
     rows: BTreeMap<TreePath, Row>,
-    kept: BTreeMap<TreePath, Arc<[u8]>>,
+    kept: Kept,
 }
 
 impl IndexBuilder {
@@ -166,6 +185,59 @@ impl IndexBuilder {
 
     /// The finished table.
     pub fn finish(self) -> Index {
-        Index { rows: self.rows.into_iter().collect(), kept: self.kept }
+        let mut rows = Table::default();
+        for (path, row) in self.rows {
+            // A map has each once, in order.
+            let _in_order: bool = rows.push(&path, &row);
+        }
+        rows.seal(&self.kept);
+        Index { rows, kept: self.kept }
+    }
+}
+
+/// Takes rows in the order of paths; whiteouts may come before their turn.
+#[derive(Debug, Default)]
+pub struct IndexWriter {
+    rows: Table,
+    ahead: BTreeSet<TreePath>,
+    kept: Kept,
+}
+
+impl IndexWriter {
+    /// The row so far.
+    pub fn row(&self, path: &TreePath) -> Option<Row> {
+        if self.ahead.contains(path) { Some(Row::Whiteout) } else { self.rows.find(path.as_bytes()) }
+    }
+
+    /// One more row. `false`: it comes too late.
+    pub fn put(&mut self, path: &TreePath, row: &Row) -> bool {
+        while let Some(first) = self.ahead.first()
+            && first < path
+            && let Some(first) = self.ahead.pop_first()
+        {
+            if !self.rows.push(&first, &Row::Whiteout) {
+                return false;
+            }
+        }
+        !self.ahead.contains(path) && self.rows.push(path, row)
+    }
+
+    /// What is gone.
+    pub fn whiteout(&mut self, path: TreePath) {
+        let _new: bool = self.ahead.insert(path);
+    }
+
+    /// Keeps a small file's bytes.
+    pub fn keep(&mut self, path: TreePath, bytes: Arc<[u8]>) {
+        drop(self.kept.insert(path, bytes));
+    }
+
+    /// The finished table.
+    pub fn finish(mut self) -> Index {
+        for path in std::mem::take(&mut self.ahead) {
+            let _in_order: bool = self.rows.push(&path, &Row::Whiteout);
+        }
+        self.rows.seal(&self.kept);
+        Index { rows: self.rows, kept: self.kept }
     }
 }

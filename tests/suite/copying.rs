@@ -293,7 +293,7 @@ fn check(check: &Value, chain: &Chain, shown: &Shown, before: &Shown) -> Option<
         "hardlink" => {
             let first = |path: &String| {
                 let path = TreePath::parse(path.as_bytes()).unwrap();
-                chain.look_up(&path).map(|found| (found.layer, found.link.unwrap_or(&path).clone()))
+                chain.look_up(&path).map(|found| (found.layer, found.link.unwrap_or_else(|| path.clone())))
             };
             let firsts: BTreeSet<_> = listed("paths").iter().map(first).collect();
             Some(if firsts.len() == 1 { Ok(()) } else { Err(format!("{check} are not one file")) })

@@ -109,7 +109,7 @@ fn changes(ledger: &Ledger, indexes: &BTreeMap<DiffId, Arc<Index>>) -> Vec<Weigh
     for on in ledger.steps.iter().filter_map(|entry| entry.info.on) {
         *left.entry(on).or_default() += 1;
     }
-    let mut trees: BTreeMap<usize, Census<'_>> = BTreeMap::new();
+    let mut trees: BTreeMap<usize, Census> = BTreeMap::new();
     let mut all = Vec::new();
     for (number, entry) in ledger.steps.iter().enumerate() {
         let tree = match entry.info.on {
@@ -131,14 +131,14 @@ fn changes(ledger: &Ledger, indexes: &BTreeMap<DiffId, Arc<Index>>) -> Vec<Weigh
             (_, Some(None)) | (None, _) => None,
         };
         if let (Some(tree), true) = (after, left.contains_key(&number)) {
-            let _was: Option<Census<'_>> = trees.insert(number, tree);
+            let _was: Option<Census> = trees.insert(number, tree);
         }
         all.push(weight);
     }
     all
 }
 
-fn of_layers<'a>(layers: &[DiffId], indexes: &'a BTreeMap<DiffId, Arc<Index>>) -> Option<Census<'a>> {
+fn of_layers(layers: &[DiffId], indexes: &BTreeMap<DiffId, Arc<Index>>) -> Option<Census> {
     let mut tree = Census::default();
     for layer in layers {
         let _counted: Changed = tree.lay(indexes.get(layer)?);
