@@ -37,6 +37,7 @@ mod killing;
 mod language;
 mod limits;
 mod lint;
+mod memory;
 mod messages;
 mod mounts;
 mod parser;
