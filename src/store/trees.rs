@@ -122,12 +122,14 @@ impl Store {
         let known = self.shared.sizes.lock().unwrap_or_else(PoisonError::into_inner).get(layer).copied();
         let size = known.unwrap_or_else(|| measure(dir));
         let _lock = self.internal_lock(&path.to_string_lossy())?;
-        // A link cannot be overwritten, so a new one is renamed onto what an earlier boot may have left.
         let mark = mark(&path);
-        let scratch = self.scratch()?;
-        let fresh = scratch.path().join("mark");
-        symlink(&self.boot, &fresh).map_err(PathError::new("create", &fresh))?;
-        fs::rename(&fresh, &mark).map_err(PathError::new("rename", &mark))?;
+        if symlink(&self.boot, &mark).is_err() {
+            // A link cannot be overwritten, so a new one is renamed onto what an earlier boot has left.
+            let scratch = self.scratch()?;
+            let fresh = scratch.path().join("mark");
+            symlink(&self.boot, &fresh).map_err(PathError::new("create", &fresh))?;
+            fs::rename(&fresh, &mark).map_err(PathError::new("rename", &mark))?;
+        }
         note(&path, size);
         // The tree, its size and its mark.
         let all = size + Size { bytes: 0, inodes: 2 };
