@@ -1,10 +1,13 @@
 //! A layer's blob as a plain tar, verified to its last byte: the blob's digest and size by the store's reader, the diff
-//! id here. A second thread decompresses and digests while the first one reads the tar.
+//! id here. A second thread decompresses and a third digests while the first one reads the tar.
 
 use std::{
     io::{self, Read, Write},
     panic::resume_unwind,
-    sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel},
+    sync::{
+        Arc,
+        mpsc::{Receiver, Sender, SyncSender, channel, sync_channel},
+    },
     thread,
 };
 
@@ -13,7 +16,7 @@ use sha2::{Digest as _, Sha256};
 use super::{Error, archive::decompress, read::bad};
 use crate::{
     oci::{Descriptor, DiffId, Digest},
-    store::Store,
+    store::{Digesting, Store},
     sys::PathError,
 };
 
@@ -40,7 +43,7 @@ pub(super) fn with_tar<T>(
         let (full, chunks) = sync_channel(AHEAD);
         let (used, empty) = channel();
         let unpacker = scope.spawn(move || unpack(from, limit, &full, &empty));
-        let mut tar = Tar { chunks, used, chunk: Vec::new(), at: 0 };
+        let mut tar = Tar { chunks, used, chunk: Arc::default(), at: 0 };
         let consumed = consume(&mut tar).and_then(|consumed| {
             // What follows the tar's end mark is digested too.
             let _rest = io::copy(&mut tar, &mut io::sink()).map_err(|error| super::read::unreadable(&error))?;
@@ -65,10 +68,10 @@ pub(super) fn with_emitted<T>(
     let (from, to) = io::pipe().map_err(PathError::new("create", "pipe"))?;
     let (consumed, emitted) = thread::scope(|scope| {
         let emitter = scope.spawn(move || {
-            let mut digesting = Digesting { to: io::BufWriter::with_capacity(CHUNK, to), digest: Sha256::new() };
-            emit(&mut digesting)?;
-            digesting.to.flush().map_err(PathError::new("write", "layer"))?;
-            Ok(DiffId(Digest::from_bytes(digesting.digest.finalize().into())))
+            let mut summing = Summing { to: io::BufWriter::with_capacity(CHUNK, to), digest: Sha256::new() };
+            emit(&mut summing)?;
+            summing.to.flush().map_err(PathError::new("write", "layer"))?;
+            Ok(DiffId(Digest::from_bytes(summing.digest.finalize().into())))
         });
         let mut from = io::BufReader::with_capacity(CHUNK, from);
         let consumed = consume(&mut from).and_then(|consumed| {
@@ -86,12 +89,12 @@ pub(super) fn with_emitted<T>(
     }
 }
 
-struct Digesting<W> {
+struct Summing<W> {
     to: W,
     digest: Sha256,
 }
 
-impl<W: Write> Write for Digesting<W> {
+impl<W: Write> Write for Summing<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let written = self.to.write(bytes)?;
         self.digest.update(bytes.get(..written).unwrap_or_default());
@@ -103,9 +106,12 @@ impl<W: Write> Write for Digesting<W> {
     }
 }
 
+/// What the threads share of the tar.
+type Chunk = Arc<Vec<u8>>;
+
 /// The second thread. `None`: it failed, or nobody listened to the end.
-fn unpack(from: impl Read + Send, limit: u64, full: &SyncSender<io::Result<Vec<u8>>>, empty: &Receiver<Vec<u8>>) -> Option<DiffId> {
-    let mut digest = Sha256::new();
+fn unpack(from: impl Read + Send, limit: u64, full: &SyncSender<io::Result<Chunk>>, empty: &Receiver<Chunk>) -> Option<DiffId> {
+    let mut digest = Digesting::new(|chunk: &Chunk| chunk.as_slice());
     let mut left = limit;
     let mut plain = match decompress(from) {
         Ok(plain) => plain,
@@ -115,14 +121,20 @@ fn unpack(from: impl Read + Send, limit: u64, full: &SyncSender<io::Result<Vec<u
         }
     };
     loop {
-        let mut chunk = empty.try_recv().unwrap_or_default();
+        // What is digested still is not taken again.
+        let mut chunk = empty.try_recv().ok().and_then(Arc::into_inner).unwrap_or_default();
         chunk.resize(CHUNK, 0);
         match fill(&mut plain, &mut chunk) {
-            Ok(0) => return Some(DiffId(Digest::from_bytes(digest.finalize().into()))),
+            Ok(0) => return Some(DiffId(digest.finish())),
             Ok(read) if read as u64 <= left => {
                 left -= read as u64;
+                if read == CHUNK {
+                    // There may be more of them.
+                    digest.go_beside();
+                }
                 chunk.truncate(read);
-                digest.update(&chunk);
+                let chunk = Arc::new(chunk);
+                digest.update(Arc::clone(&chunk));
                 full.send(Ok(chunk)).ok()?;
             }
             Ok(_more) => {
@@ -152,9 +164,9 @@ fn fill(from: &mut impl Read, chunk: &mut [u8]) -> io::Result<usize> {
 
 /// The first thread's end.
 struct Tar {
-    chunks: Receiver<io::Result<Vec<u8>>>,
-    used: Sender<Vec<u8>>,
-    chunk: Vec<u8>,
+    chunks: Receiver<io::Result<Chunk>>,
+    used: Sender<Chunk>,
+    chunk: Chunk,
     at: usize,
 }
 
