@@ -136,7 +136,9 @@ pub(crate) fn thousands(number: u64) -> String {
 }
 
 fn main() -> ExitCode {
-    match run() {
+    let mut words = std::env::args_os().skip(1);
+    let result = if words.next().is_some_and(|word| word == measure::MEASURED) { measure::measured(words) } else { run() };
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error}");

@@ -5,6 +5,8 @@ use std::{
     fs::{self, File},
     io::{BufWriter, Write as _},
     path::{Path, PathBuf},
+    thread::sleep,
+    time::Duration,
 };
 
 use lapstrake::oci::Digest;
@@ -114,6 +116,9 @@ impl Bench {
     }
 }
 
+/// Files that were written just now are read again by the next build, because they may change without its being seen: a while later they are not.
+const SETTLED: Duration = Duration::from_secs(3);
+
 fn files(bench: &Bench, count: u64) -> Measured {
     for number in 0..count {
         let dir = bench.context().join(format!("src/d{}", number / 1000)).join(format!("e{}", number / 50 % 20));
@@ -123,6 +128,7 @@ fn files(bench: &Bench, count: u64) -> Measured {
         fs::write(dir.join(format!("file-{number}.txt")), format!("file {number} of {count}\n").repeat(10))?;
     }
     bench.dockerfile("FROM scratch\nCOPY src /src\n")?;
+    sleep(SETTLED);
     let cold = bench.build(&[])?;
     Ok(vec![("cold", cold), ("nothing changed", bench.build(&[])?)])
 }
@@ -142,6 +148,7 @@ fn layer(bench: &Bench, mebibytes: u64) -> Measured {
     }
     file.into_inner()?.sync_all()?;
     bench.dockerfile("FROM scratch\nCOPY data /data\n")?;
+    sleep(SETTLED);
     let plain = bench.build(&["-t", "plain", "-o", "type=image,name=plain,compression=uncompressed"])?;
     // Else what was made is remembered, and the store has it twice.
     let _cost = bench.ours(&["prune", "--reset"])?;
