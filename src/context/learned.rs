@@ -66,7 +66,7 @@ impl Learned {
         }
     }
 
-    /// Hands on all of them as rows of the record, in the order of paths.
+    /// Hands on all of them, in the order of paths: what a row says behind its path.
     pub(super) fn each(&self, mut take: impl FnMut(&[u8], &[u8]) -> Result<(), store::Error>) -> Result<(), store::Error> {
         let mut recent = Vec::new();
         if !self.recent.is_empty() {
@@ -89,7 +89,9 @@ impl Learned {
             heap.extend(next(number)?);
             // Of equal paths that of the latest run comes first.
             if last.as_ref() != Some(&path) {
-                take(path.as_bytes(), &row)?;
+                let mut fields = Fields(&row);
+                let _path = fields.framed();
+                take(path.as_bytes(), fields.0)?;
                 last = Some(path);
             }
         }

@@ -10,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -26,7 +26,7 @@ use crate::{
 const GRAIN: Duration = Duration::from_secs(2);
 /// More is not kept; the paths that nobody asked for go first.
 const MOST: usize = 1_000_000;
-const HEAD: &[u8] = b"lapstrake stats 2\n";
+const HEAD: &[u8] = b"lapstrake stats 3\n";
 
 /// What is remembered of one context directory.
 #[derive(Debug)]
@@ -110,91 +110,150 @@ pub(super) fn now() -> SystemTime {
     sys::now()
 }
 
-/// The record as it was read, some hundred bytes for each file, and where its rows begin: they are in the order of a walk.
+/// The record as it was read, some ninety bytes for each file. Its rows are in the order of a walk; what a path has of the one
+/// before it is not repeated, but for each sixteenth row.
 #[derive(Debug, Default)]
 struct Table {
     bytes: Vec<u8>,
-    starts: Vec<u32>,
+    /// Where each sixteenth row begins.
+    blocks: Vec<usize>,
+    count: usize,
     /// Rows that were asked for, a bit for each.
     asked: Vec<AtomicU64>,
     /// After the row that was found last: a walk asks for that one next.
-    next: AtomicUsize,
+    next: Mutex<Place>,
+}
+
+/// So many rows lie between two whole paths.
+const BLOCK: usize = 16;
+
+/// Between two rows.
+#[derive(Debug, Clone, Default)]
+struct Place {
+    at: usize,
+    number: usize,
+    /// Of the row before.
+    path: Vec<u8>,
 }
 
 impl Table {
     /// `None`: it is no such record.
     fn of(bytes: Vec<u8>) -> Option<Self> {
-        let mut fields = Fields(bytes.strip_prefix(HEAD)?);
-        let mut starts = Vec::new();
-        let mut last: &[u8] = b"";
-        while !fields.0.is_empty() {
-            starts.push(u32::try_from(bytes.len() - fields.0.len()).ok()?);
-            let path = fields.framed()?;
+        if !bytes.starts_with(HEAD) {
+            return None;
+        }
+        let mut table = Self { bytes, ..Self::default() };
+        let (mut place, mut last) = (table.block(0), Vec::new());
+        while place.at < table.bytes.len() {
+            if place.number.is_multiple_of(BLOCK) {
+                table.blocks.push(place.at);
+            }
+            let _known: &[u8] = table.step(&mut place)?;
             // The root is no file.
-            if walk_order(last, path) != Ordering::Less {
+            if walk_order(&last, &place.path) != Ordering::Less {
                 return None;
             }
-            last = path;
-            let _row = fields.known()?;
+            last.clone_from(&place.path);
         }
-        let asked = (0..starts.len().div_ceil(64)).map(|_| AtomicU64::new(0)).collect();
-        Some(Self { bytes, starts, asked, next: AtomicUsize::new(0) })
+        table.count = place.number;
+        table.asked = (0..table.count.div_ceil(64)).map(|_| AtomicU64::new(0)).collect();
+        table.next = Mutex::new(table.block(0));
+        Some(table)
     }
 
-    fn row(&self, number: usize) -> Option<Fields<'_>> {
-        let start = usize::try_from(*self.starts.get(number)?).ok()?;
-        self.bytes.get(start..).map(Fields)
+    fn block(&self, number: usize) -> Place {
+        Place { at: self.blocks.get(number).copied().unwrap_or(HEAD.len()), number: number * BLOCK, path: Vec::new() }
     }
 
-    fn path(&self, number: usize) -> Option<&[u8]> {
-        self.row(number)?.framed()
+    /// Goes to behind the next row, whose path the place then has. What else the row says.
+    fn step(&self, place: &mut Place) -> Option<&[u8]> {
+        let bytes = self.bytes.get(place.at..)?;
+        let mut from = Fields(bytes);
+        let shared = if place.number.is_multiple_of(BLOCK) { 0 } else { usize::try_from(u32::from_le_bytes(from.array()?)).ok()? };
+        let rest = from.framed()?;
+        // A walk steps on to each file's row.
+        let _shared: &[u8] = place.path.get(..shared)?;
+        place.path.truncate(shared);
+        place.path.extend_from_slice(rest);
+        let known = from.0;
+        let _known = from.known()?;
+        place.at += bytes.len() - from.0.len();
+        place.number += 1;
+        known.get(..known.len() - from.0.len())
     }
 
     fn find(&self, path: &TreePath) -> Option<Known> {
-        let next = self.next.load(Relaxed);
-        let number = if self.path(next) == Some(path.as_bytes()) {
-            next
-        } else {
-            let (mut low, mut high) = (0_usize, self.starts.len());
+        let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut row = self.step(&mut next);
+        if row.is_none() || next.path != path.as_bytes() {
+            let is_after = |at: &usize| {
+                let first = self.bytes.get(*at..).and_then(|bytes| Fields(bytes).framed());
+                first.is_some_and(|first| walk_order(first, path.as_bytes()) != Ordering::Greater)
+            };
+            *next = self.block(self.blocks.partition_point(is_after).checked_sub(1)?);
             loop {
-                let middle = low.midpoint(high);
-                match walk_order(self.path(middle).filter(|_| low < high)?, path.as_bytes()) {
-                    Ordering::Equal => break middle,
-                    Ordering::Less => low = middle + 1,
-                    Ordering::Greater => high = middle,
+                row = self.step(&mut next);
+                if row.is_none() || walk_order(&next.path, path.as_bytes()) != Ordering::Less {
+                    break;
                 }
             }
-        };
-        self.next.store(number + 1, Relaxed);
+        }
+        let row = row.filter(|_| next.path == path.as_bytes())?;
+        let number = next.number - 1;
+        drop(next);
         let _before = self.asked.get(number / 64).map(|word| word.fetch_or(1 << (number % 64), Relaxed));
-        let mut row = self.row(number)?;
-        let _path = row.framed()?;
-        row.known()
+        Fields(row).known()
     }
 
     /// The record of these rows and newer ones, which count where a path has both.
     fn with(&self, new: &Learned, store: &Store) -> Result<Tape, store::Error> {
-        let few = self.starts.len() + new.len() <= MOST;
+        let few = self.count + new.len() <= MOST;
         let asked = |number: usize| self.asked.get(number / 64).is_some_and(|word| word.load(Relaxed) >> (number % 64) & 1 == 1);
-        let mut tape = Tape::new(Some(store));
-        tape.append(HEAD)?;
-        let mut older = (0..self.starts.len()).filter(|number| few || asked(*number)).peekable();
-        let is = |number: usize, path: &[u8]| self.path(number).map(|have| walk_order(have, path));
-        new.each(|path, row| {
-            while let Some(number) = older.next_if(|number| is(*number, path) == Some(Ordering::Less)) {
-                tape.append(self.row_bytes(number))?;
+        let mut out = Writing { tape: Tape::new(Some(store)), last: Vec::new(), count: 0 };
+        out.tape.append(HEAD)?;
+        let mut place = self.block(0);
+        let mut older = std::iter::from_fn(move || {
+            loop {
+                let known = self.step(&mut place)?;
+                if few || asked(place.number - 1) {
+                    return Some((place.path.clone(), known));
+                }
             }
-            let _replaced: Option<usize> = older.next_if(|number| is(*number, path) == Some(Ordering::Equal));
-            tape.append(row)
+        })
+        .peekable();
+        new.each(|path, known| {
+            while let Some((before, known)) = older.next_if(|(have, _)| walk_order(have, path) == Ordering::Less) {
+                out.push(&before, known)?;
+            }
+            drop(older.next_if(|(have, _)| have == path));
+            out.push(path, known)
         })?;
-        older.try_for_each(|number| tape.append(self.row_bytes(number)))?;
-        Ok(tape)
+        older.try_for_each(|(path, known)| out.push(&path, known))?;
+        Ok(out.tape)
     }
+}
 
-    fn row_bytes(&self, number: usize) -> &[u8] {
-        let end = self.starts.get(number + 1).map_or(self.bytes.len(), |end| usize::try_from(*end).unwrap_or(0));
-        let start = self.starts.get(number).map_or(end, |start| usize::try_from(*start).unwrap_or(0));
-        self.bytes.get(start..end).unwrap_or_default()
+/// A record that is being written.
+struct Writing {
+    tape: Tape,
+    last: Vec<u8>,
+    count: usize,
+}
+
+impl Writing {
+    fn push(&mut self, path: &[u8], known: &[u8]) -> Result<(), store::Error> {
+        let mut row = Vec::with_capacity(path.len() + known.len() + 8);
+        let mut shared = 0;
+        if !self.count.is_multiple_of(BLOCK) {
+            shared = path.iter().zip(&self.last).take_while(|(one, other)| one == other).count();
+            row.extend_from_slice(&u32::try_from(shared).unwrap_or(0).to_le_bytes());
+        }
+        put(&mut row, path.get(shared..).unwrap_or_default());
+        row.extend_from_slice(known);
+        self.count += 1;
+        self.last.clear();
+        self.last.extend_from_slice(path);
+        self.tape.append(&row)
     }
 }
 
@@ -333,12 +392,16 @@ mod tests {
         stats.learn(&path("f"), &room.stat(), now() + Duration::from_secs(10), ContentDigest::of(b"x"), &Xattrs::new());
         let whole = Table::default().with(&stats.new.lock().unwrap(), &room.store).unwrap();
         let whole = whole.reader(0).exactly(usize::try_from(whole.len()).unwrap()).unwrap();
-        assert_eq!(Table::of(whole.clone()).unwrap().starts.len(), 1);
+        assert_eq!(Table::of(whole.clone()).unwrap().count, 1);
         for cut in HEAD.len() + 1..whole.len() {
             assert!(Table::of(whole[..cut].to_vec()).is_none(), "{cut}");
         }
         assert!(Table::of(b"something else".to_vec()).is_none());
         let twice = [&whole, &whole[HEAD.len()..]].concat();
+        let mut again = whole.clone();
+        again.extend(1_u32.to_le_bytes());
+        again.extend_from_slice(&whole[HEAD.len()..]);
+        assert_eq!(Table::of(again).unwrap().count, 2, "`ff` after `f`");
         assert!(Table::of(twice).is_none());
     }
 
@@ -381,7 +444,7 @@ mod tests {
         assert_eq!(all.find(&path("z")), None);
         let tape = Table::default().with(&all, &room.store).unwrap();
         let table = Table::of(tape.reader(0).exactly(usize::try_from(tape.len()).unwrap()).unwrap()).unwrap();
-        assert_eq!(table.starts.len(), 40_000);
+        assert_eq!(table.count, 40_000);
         assert_eq!(table.find(&name(7000)), Some(want(7000)));
     }
 }
