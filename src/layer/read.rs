@@ -21,7 +21,7 @@ use super::{
     archive::{Entries, Member, MemberKind},
     canonical::{self, Keeper, OPAQUE, Sort, WHITEOUT},
 };
-use crate::tree::{Chain, ContentDigest, Entry, Found, Index, IndexBuilder, Kind, Meta, Row, Step, TreePath, Xattrs, resolve_with};
+use crate::tree::{Chain, ContentDigest, Entry, Found, Index, IndexWriter, Kind, Meta, Row, Step, TreePath, Xattrs, resolve_with};
 
 /// No layer that people use is near these; they bound what a small blob can make us hold.
 const MAX_ROWS: usize = 4_000_000;
@@ -516,19 +516,34 @@ impl Unpacker<'_> {
             }
             self.below.answered()?;
         }
-        let mut index = IndexBuilder::default();
-        let mut firsts: Vec<Option<TreePath>> = vec![None; self.inodes.len()];
+        // The first names of inodes, of those that have more.
+        let (mut seen, mut firsts) = (vec![false; self.inodes.len()], BTreeMap::new());
+        for slot in self.slots.values() {
+            if let Slot::Put { inode, .. } = slot
+                && let Some(seen) = seen.get_mut(*inode)
+                && std::mem::replace(seen, true)
+            {
+                drop(firsts.insert(*inode, None));
+            }
+        }
+        let mut index = IndexWriter::default();
         for (path, slot) in self.slots {
             let Slot::Put { inode, opaque } = slot else {
-                index.put(path, Row::Whiteout);
+                index.whiteout(path);
                 continue;
             };
-            let (Some(entry), Some(first)) = (self.inodes.get(inode), firsts.get_mut(inode)) else { continue };
-            let link = first.clone();
-            if first.is_none() {
-                *first = Some(path.clone());
+            let Some(entry) = self.inodes.get(inode) else { continue };
+            let link = match firsts.get_mut(&inode) {
+                Some(first @ None) => {
+                    *first = Some(path.clone());
+                    None
+                }
+                Some(Some(first)) => Some(first.clone()),
+                None => None,
+            };
+            if !index.put(&path, &Row::Put { entry: entry.clone(), link, opaque }) {
+                return Err(bad(format!("`{path}` is not in order")));
             }
-            index.put(path, Row::Put { entry: entry.clone(), link, opaque });
         }
         for (path, bytes) in self.kept {
             index.keep(path, Arc::from(bytes));
