@@ -97,12 +97,18 @@ impl Place {
                     Missing::Refuse => return Err(Errno::NOENT),
                     Missing::Make(shape, made) => {
                         let shape = if left.is_empty() { *shape } else { Shape::Directory };
-                        let (next, stub) = here.make(&name, shape)?;
-                        // What is made on another mount goes with it, or is that mount's owner's.
-                        if here.stat.st_dev == device {
-                            made.push(stub);
+                        match here.make(&name, shape) {
+                            // A step that shares the cache mount around it was first.
+                            Err(Errno::EXIST) => here.step(&name)?,
+                            result => {
+                                let (next, stub) = result?;
+                                // What is made on another mount goes with it, or is that mount's owner's.
+                                if here.stat.st_dev == device {
+                                    made.push(stub);
+                                }
+                                next
+                            }
                         }
-                        next
                     }
                 },
                 result => result?,

@@ -328,6 +328,23 @@ fn a_layer_that_depends_on_those_below_is_extracted_after_them() {
 }
 
 #[test]
+fn steps_that_share_a_cache_may_make_the_same_mountpoint_in_it_at_once() {
+    let project = Project::with_busybox();
+    for round in 0..8 {
+        let stage = |number: usize| {
+            format!(
+                "FROM busybox AS s{number}\nRUN --mount=type=cache,id={round},target=/c --mount=type=tmpfs,target=/c/a/b/nested \
+                 echo {round} {number} > /made\n"
+            )
+        };
+        let stages: String = (0..8).map(stage).collect();
+        let copies: String = (0..8).map(|number| format!("COPY --from=s{number} /made /{number}\n")).collect();
+        project.dockerfile(&format!("{stages}FROM scratch\n{copies}"));
+        let _all = project.build(&["--max-steps", "8"]).good();
+    }
+}
+
+#[test]
 fn what_is_fetched_for_one_step_keeps_no_other_waiting() {
     use std::sync::{
         Arc,
