@@ -64,12 +64,18 @@ impl TreePath {
         if name.is_empty() || name == b"." || name == b".." || name.contains(&b'/') || name.contains(&0) {
             return Err(BadPath { text: name.to_vec() });
         }
-        let mut path = self.0.clone();
+        Ok(self.then(name))
+    }
+
+    /// This path, then more of it, in memory of just that size: there may be a million.
+    fn then(&self, more: &[u8]) -> Self {
+        let mut path = Vec::with_capacity(self.0.len() + 1 + more.len());
+        path.extend_from_slice(&self.0);
         if !path.is_empty() {
             path.push(b'/');
         }
-        path.extend_from_slice(name);
-        Ok(Self(path))
+        path.extend_from_slice(more);
+        Self(path)
     }
 
     /// This path, then the other below it.
@@ -78,7 +84,7 @@ impl TreePath {
         match (self.is_root(), below.is_root()) {
             (true, _) => below.clone(),
             (_, true) => self.clone(),
-            _ => Self([self.as_bytes(), b"/", below.as_bytes()].concat()),
+            _ => self.then(below.as_bytes()),
         }
     }
 
