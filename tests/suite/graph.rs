@@ -338,8 +338,8 @@ fn steps_that_share_a_cache_may_make_the_same_mountpoint_in_it_at_once() {
             )
         };
         let stages: String = (0..8).map(stage).collect();
-        let copies: String = (0..8).map(|number| format!("COPY --from=s{number} /made /{number}\n")).collect();
-        project.dockerfile(&format!("{stages}FROM scratch\n{copies}"));
+        let copies: Vec<String> = (0..8).map(|number| format!("COPY --from=s{number} /made /{number}\n")).collect();
+        project.dockerfile(&format!("{stages}FROM scratch\n{}", copies.concat()));
         let _all = project.build(&["--max-steps", "8"]).good();
     }
 }
