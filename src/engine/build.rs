@@ -321,6 +321,7 @@ impl Site<'_> {
             Err(error) if error.kind == Kind::Interrupted => How::Cancelled,
             Err(_) => How::Failed,
         };
+        self.turns.waits().into_iter().for_each(|span| self.waited(at.number, span));
         let span = Span::since(begun);
         let used = Used::by_thread(sys::thread_time().saturating_sub(used_before));
         self.front.event(Event::Used { step: at.number, used });
@@ -335,7 +336,7 @@ impl Site<'_> {
     }
 
     /// Says that a step waited, if it is worth a word.
-    pub(super) fn waited(&self, step: usize, span: Span) {
+    fn waited(&self, step: usize, span: Span) {
         if span.to.micros_since(span.from) >= SHORTEST_WAIT {
             self.front.event(Event::Spent { step, at: Spell::Waiting, span });
         }

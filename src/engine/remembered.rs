@@ -6,7 +6,6 @@ use super::{
     build::{At, Site, seconds},
     key::Recipe,
     looking::unknown,
-    timing::{Instant, Span},
     whole,
 };
 use crate::{
@@ -34,15 +33,11 @@ impl Site<'_> {
             return Err(unknown());
         }
         let name = format!("step-{}", key.hex());
-        let asked = Instant::now();
         let _turn = self.turns.turn(&name)?;
-        self.waited(at.number, Span::since(asked));
         if let Some(found) = self.cached(at, recipe)? {
             return Ok(found);
         }
-        let asked = Instant::now();
         let lock = self.turns.lock(&name, || format!("waiting for another build that does `{}`", at.step.shown))?;
-        self.waited(at.number, Span::since(asked));
         if let Some(found) = self.cached(at, recipe)? {
             return Ok(found);
         }

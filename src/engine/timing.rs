@@ -95,7 +95,8 @@ impl Laps {
 pub enum Spell {
     /// All of it, from when it had a slot until its result was known.
     Whole,
-    /// It could have gone on, and did not: all slots were taken, or an equal step of another stage or build was being done.
+    /// It could have gone on, and did not: all slots were taken, or another step or build was at what it needs: an equal step, a layer's
+    /// tree or index, a cache.
     Waiting,
     /// Its program ran.
     Running,

@@ -1,15 +1,23 @@
 //! One at a time for a name: threads of this build by turns, builds of the machine by a lock of the store.
 //!
-//! Whoever waits holds no slot of a step meanwhile, and stops waiting when the build ends. Names are taken in one order, by
+//! Whoever waits holds no slot of a step meanwhile, and stops waiting when the build ends. How long a step waited is noted, until it
+//! has a slot again: another step may run in the one that it lent. Names are taken in one order, by
 //! whoever takes several: a step, then its caches by name, then a tree. So nobody waits for somebody who waits for it.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, HashMap},
     sync::{Condvar, Mutex, PoisonError},
+    thread::{self, ThreadId},
     time::Duration,
 };
 
-use super::{Event, Front, permits::Permits, stop::Stop, whole};
+use super::{
+    Event, Front,
+    permits::Permits,
+    stop::Stop,
+    timing::{Instant, Span},
+    whole,
+};
 use crate::{
     error::Error,
     store::{self, Lock, Store},
@@ -28,6 +36,8 @@ pub(super) struct Turns<'a> {
     slots: &'a Permits,
     busy: Mutex<BTreeSet<String>>,
     freed: Condvar,
+    /// When each thread that does a step waited, since it was asked last.
+    waits: Mutex<HashMap<ThreadId, Vec<Span>>>,
 }
 
 /// Nobody else has the name, in this build or in another one.
@@ -46,7 +56,12 @@ pub(super) struct Turn<'a> {
 impl<'a> Turns<'a> {
     /// None is taken.
     pub(super) fn new(store: &'a Store, front: &'a dyn Front, stop: &'a Stop, slots: &'a Permits) -> Self {
-        Self { store, front, stop, slots, busy: Mutex::default(), freed: Condvar::new() }
+        Self { store, front, stop, slots, busy: Mutex::default(), freed: Condvar::new(), waits: Mutex::default() }
+    }
+
+    /// When the calling thread waited, and has not been told yet.
+    pub(super) fn waits(&self) -> Vec<Span> {
+        whole(&self.waits).remove(&thread::current().id()).unwrap_or_default()
     }
 
     /// Takes a name; `said` is told if another build has it. Called with a slot.
@@ -120,7 +135,12 @@ impl<'a> Turns<'a> {
 
     fn idle<T>(&self, slot: Slot, wait: impl FnOnce() -> T) -> T {
         match slot {
-            Slot::Lent => self.slots.without(wait),
+            Slot::Lent => {
+                let from = Instant::now();
+                let waited = self.slots.without(wait);
+                whole(&self.waits).entry(thread::current().id()).or_default().push(Span::since(from));
+                waited
+            }
             Slot::NotOurs => wait(),
         }
     }
