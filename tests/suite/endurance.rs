@@ -42,7 +42,7 @@ fn resident(build: &mut Child) -> Vec<u64> {
 }
 
 fn assert_nothing_is_left(project: &Project) {
-    wait_until(10, "mounts and processes to be gone", || left(project).is_empty().then_some(()));
+    wait_until("mounts and processes to be gone", || left(project).is_empty().then_some(()));
     assert_no_file_is_left(project);
 }
 

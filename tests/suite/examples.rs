@@ -66,7 +66,7 @@ fn answer(podman: &Podman, archive: &Path) -> String {
     let port = free_port();
     let variable = format!("PORT={port}");
     let mut server = podman.command(&Podman::run_line("host", &["-e", &variable, &name])).spawn().unwrap();
-    let answer = std::panic::catch_unwind(|| wait_until(60, "the server", || get(port, "/")));
+    let answer = std::panic::catch_unwind(|| wait_until("the server", || get(port, "/")));
     let _stopped = podman.run(&["stop", "--all", "-t", "1"]);
     let _status = server.wait();
     answer.unwrap().trim().to_owned()

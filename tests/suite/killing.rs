@@ -77,7 +77,7 @@ fn kill_and_wait(build: &mut Child) {
     build.kill().unwrap();
     let _status = build.wait().unwrap();
     let gone = || all.iter().all(|(pid, _)| !std::path::Path::new(&format!("/proc/{pid}")).exists());
-    wait_until(20, "the processes of a killed build to be gone", || gone().then_some(()));
+    wait_until("the processes of a killed build to be gone", || gone().then_some(()));
 }
 
 fn random(below: u64) -> u64 {
@@ -98,7 +98,7 @@ fn after_a_kill_at_any_moment_the_next_build_succeeds_and_nothing_is_left() {
         let mut build: Child = project.command(["build", "-o", &spec, "ctx"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         std::thread::sleep(Duration::from_millis(random(longest)));
         kill_and_wait(&mut build);
-        wait_until(10, "the processes and mounts of a killed build to be gone", || left(&project).is_empty().then_some(()));
+        wait_until("the processes and mounts of a killed build to be gone", || left(&project).is_empty().then_some(()));
         let before = committed(&project);
         let image = project.image(&[]);
         let after = committed(&project);
@@ -141,7 +141,7 @@ fn after_kills_of_builds_that_share_a_store_and_of_a_prune_all_is_as_it_was_comm
                 kill_and_wait(each);
             }
         }
-        wait_until(10, "the processes and mounts of killed builds to be gone", || left(&first).is_empty().then_some(()));
+        wait_until("the processes and mounts of killed builds to be gone", || left(&first).is_empty().then_some(()));
         let before = committed(&first);
         for project in &projects {
             let _good = project.build(&[]).good();
@@ -179,7 +179,7 @@ fn sleeper(project: &Project, seconds: u32, args: &[&str]) -> Child {
     project.dockerfile(&format!("FROM busybox\nRUN echo running; (sleep {seconds} &) ; sleep {seconds}\n"));
     let build = project.start_build(args);
     // The step runs when a sleep of that length does.
-    wait_until(30, "the step to run", || (sleeping(seconds) == 2).then_some(()));
+    wait_until("the step to run", || (sleeping(seconds) == 2).then_some(()));
     build
 }
 
@@ -189,8 +189,8 @@ pub(crate) fn sleeping(seconds: u32) -> usize {
 
 /// Every process of the step is dead, nothing is mounted, no lock and no file is left, and the store is good.
 pub(crate) fn assert_nothing_is_left(project: &Project, seconds: u32) {
-    wait_until(10, "all of the step to be dead", || (sleeping(seconds) == 0).then_some(()));
-    wait_until(10, "mounts to be gone", || left(project).is_empty().then_some(()));
+    wait_until("all of the step to be dead", || (sleeping(seconds) == 0).then_some(()));
+    wait_until("mounts to be gone", || left(project).is_empty().then_some(()));
     project.dockerfile("FROM busybox\nRUN true\n");
     let _next = project.build(&[]).good();
     assert_no_file_is_left(project);
@@ -208,9 +208,9 @@ fn the_signals_that_ask_a_build_to_end_end_its_step_and_the_exit_code_says_so() 
         let project = Project::with_busybox();
         let mut build = sleeper(&project, seconds, &["-o", "type=oci,dest=image.tar"]);
         kill_process(Pid::from_child(&build), signal).unwrap();
-        let status = wait_until(15, "the build to end", || build.try_wait().unwrap());
+        let status = wait_until("the build to end", || build.try_wait().unwrap());
         assert_eq!(status.code(), Some(130), "{signal:?}: {status}");
-        wait_until(10, "all of the step to be dead", || (sleeping(seconds) == 0).then_some(()));
+        wait_until("all of the step to be dead", || (sleeping(seconds) == 0).then_some(()));
         assert!(!project.path("image.tar").exists(), "an output that is not whole was left");
         assert_eq!(fs::read_dir(project.store().join("tmp")).unwrap().count(), 0, "temporary files are left");
         assert_nothing_is_left(&project, seconds);
@@ -233,7 +233,7 @@ fn a_lost_terminal_ends_the_step() {
     terminal.args(["-q", "-c", &line, "/dev/null"]).current_dir(project.path("")).stdin(Stdio::null()).stdout(Stdio::null());
     terminal.env_clear().envs(build.get_envs().filter_map(|(name, value)| Some((name, value?))));
     let mut terminal = terminal.spawn().unwrap();
-    wait_until(30, "the step to run", || (sleeping(seconds) == 2).then_some(()));
+    wait_until("the step to run", || (sleeping(seconds) == 2).then_some(()));
     // The one who holds the other end of the terminal is gone: the kernel sends SIGHUP to the build.
     terminal.kill().unwrap();
     let _status = terminal.wait().unwrap();
@@ -261,10 +261,10 @@ fn whoever_is_killed_leaves_no_process_of_the_step() {
             None if victim == "build" => kill_process(Pid::from_child(&build), Signal::KILL).unwrap(),
             None => panic!("no {victim} among {all:?}"),
         }
-        let status = wait_until(15, "the build to end", || build.try_wait().unwrap());
+        let status = wait_until("the build to end", || build.try_wait().unwrap());
         assert_ne!(status.code(), Some(0), "{victim}");
         let gone = || all.iter().all(|(pid, _)| !std::path::Path::new(&format!("/proc/{pid}")).exists());
-        wait_until(20, "its processes to be gone", || gone().then_some(()));
+        wait_until("its processes to be gone", || gone().then_some(()));
         assert_nothing_is_left(&project, seconds);
     }
 }

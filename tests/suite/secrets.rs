@@ -147,12 +147,12 @@ fn a_kill_in_the_middle_leaves_nothing_of_it() {
     args.push("ctx");
     let log = fs::File::create(secrets.project.path("outputs/log")).unwrap();
     let mut build = secrets.project.command(args).stdout(Stdio::null()).stderr(log).spawn().unwrap();
-    wait_until(60, "the step to run", || (!processes_with("sleep\u{0}967").is_empty()).then_some(()));
+    wait_until("the step to run", || (!processes_with("sleep\u{0}967").is_empty()).then_some(()));
     // While it runs it is in memory alone.
     secrets.nowhere("");
     build.kill().unwrap();
     let _status = build.wait().unwrap();
-    wait_until(10, "the step to be dead", || processes_with("sleep\u{0}967").is_empty().then_some(()));
+    wait_until("the step to be dead", || processes_with("sleep\u{0}967").is_empty().then_some(()));
     std::thread::sleep(std::time::Duration::from_millis(300));
     secrets.nowhere("");
     secrets.project.dockerfile("FROM busybox\nRUN test ! -e /half && test ! -e /run/secrets\n");
@@ -180,11 +180,11 @@ fn an_ssh_key_is_in_nothing_that_a_build_leaves() {
     assert!(!first.all().contains("PRIVATE KEY"));
     project.dockerfile("FROM busybox\nCOPY programs /\nRUN --mount=type=ssh ssh-add -l && sleep 966\n");
     let mut build = project.command(["build", "--ssh", &spec, "ctx"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    wait_until(60, "the step to run", || (!processes_with("sleep\u{0}966").is_empty()).then_some(()));
+    wait_until("the step to run", || (!processes_with("sleep\u{0}966").is_empty()).then_some(()));
     assert_eq!(found(project, &LEFT, &needle), none);
     build.kill().unwrap();
     let _status = build.wait().unwrap();
-    wait_until(10, "the step to be dead", || processes_with("sleep\u{0}966").is_empty().then_some(()));
+    wait_until("the step to be dead", || processes_with("sleep\u{0}966").is_empty().then_some(()));
     assert_eq!(found(project, &LEFT, &needle), none);
 }
 

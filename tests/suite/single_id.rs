@@ -295,7 +295,7 @@ fn a_step_whose_supervisor_is_killed_dies() {
         let pid = path.rsplit('/').next()?.parse().ok()?;
         ancestors(pid).contains(&child.id()).then_some(pid)
     };
-    let found = wait_until(20, "the supervisor", || processes_with("lapstrake\0step-supervisor").iter().find_map(own));
+    let found = wait_until("the supervisor", || processes_with("lapstrake\0step-supervisor").iter().find_map(own));
     // Not before it has begun to supervise.
     std::thread::sleep(std::time::Duration::from_millis(1500));
     let pid = rustix::process::Pid::from_raw(found.cast_signed()).unwrap();

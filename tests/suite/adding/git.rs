@@ -27,7 +27,7 @@ impl Served {
         command.args(["daemon", "--export-all", "--reuseaddr", "--listen=127.0.0.1"]).arg(format!("--port={port}"));
         command.arg(format!("--base-path={}", dir.path().display())).arg(dir.path()).stdin(Stdio::null()).stderr(Stdio::null());
         let daemon = command.env("GIT_CONFIG_GLOBAL", "/dev/null").process_group(0).spawn().unwrap();
-        wait_until(10, "git daemon", || std::net::TcpStream::connect(("127.0.0.1", port)).ok());
+        wait_until("git daemon", || std::net::TcpStream::connect(("127.0.0.1", port)).ok());
         Some(Self { dir, port, daemon })
     }
 

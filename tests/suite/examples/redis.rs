@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::debian;
-use crate::harness::{Image, Podman, Project, debian_rootfs, free_ports, need_root, skipped, wait_until};
+use crate::harness::{Image, Podman, Project, debian_rootfs, free_port, need_root, skipped, wait_until};
 
 const KEYS: usize = 60;
 
@@ -65,7 +65,7 @@ struct Cluster<'p> {
 impl<'p> Cluster<'p> {
     fn start(podman: &'p Podman, archive: &std::path::Path) -> Self {
         let image = podman.load(archive);
-        let numbers: [u16; 12] = free_ports();
+        let numbers = [(); 12].map(|()| free_port());
         let (ports, buses) = numbers.split_at(6);
         for (port, bus) in ports.iter().zip(buses) {
             let (name, port, bus) = (format!("node-{port}"), port.to_string(), bus.to_string());
@@ -73,7 +73,7 @@ impl<'p> Cluster<'p> {
             let _started = podman.run(&Podman::run_line("host", &line)).good();
         }
         for port in ports {
-            wait_until(60, "a node", || ask(*port, "PING").filter(|said| said == "PONG"));
+            wait_until("a node", || ask(*port, "PING").filter(|said| said == "PONG"));
         }
         Self { podman, image, ports: ports.try_into().unwrap() }
     }
@@ -87,7 +87,7 @@ impl<'p> Cluster<'p> {
         let said = self.podman.run(&[Podman::run_line("host", &line), nodes].concat()).good();
         assert!(said.out().contains("All 16384 slots covered"), "{}", said.all());
         let first = self.ports[0];
-        wait_until(60, "three masters and three replicas", || (roles(first)? == (3, 3) && is_ok(first)).then_some(()));
+        wait_until("three masters and three replicas", || (roles(first)? == (3, 3) && is_ok(first)).then_some(()));
     }
 
     /// Writes keys, which reach all masters and their replicas.
@@ -110,13 +110,13 @@ impl<'p> Cluster<'p> {
         let lost = *self.ports.iter().find(|port| is_master(port)).unwrap();
         let _killed = self.podman.run(&["kill", &format!("node-{lost}")]).good();
         let left = *self.ports.iter().find(|port| **port != lost).unwrap();
-        wait_until(120, "the replica to take its place", || (roles(left)? == (3, 2) && is_ok(left)).then_some(()));
+        wait_until("the replica to take its place", || (roles(left)? == (3, 2) && is_ok(left)).then_some(()));
         assert_eq!(ask(lost, "PING"), None);
         for key in 0..KEYS {
-            let found = wait_until(60, "a key", || self.routed(left, &format!("GET key-{key}")));
+            let found = wait_until("a key", || self.routed(left, &format!("GET key-{key}")));
             assert_eq!(found.0, format!("value-{key}"));
         }
-        let written = wait_until(60, "a write", || self.routed(left, "SET key-0 again"));
+        let written = wait_until("a write", || self.routed(left, "SET key-0 again"));
         assert_eq!(written.0, "OK");
     }
 

@@ -30,7 +30,7 @@ impl Docker {
         let socket = format!("unix://{}", dir.join("socket").display());
         command.args(["-H", &socket]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         let docker = Self { process: command.spawn().unwrap(), client, socket };
-        wait_until(60, "dockerd", || docker.run(&["version"]).code.filter(|code| *code == 0));
+        wait_until("dockerd", || docker.run(&["version"]).code.filter(|code| *code == 0));
         Some(docker)
     }
 

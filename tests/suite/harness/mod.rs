@@ -18,7 +18,7 @@ mod web;
 
 pub(crate) use base::{busybox_layout, busybox_layout_with, debian_rootfs};
 pub(crate) use docker::Docker;
-pub(crate) use network::{free_port, free_ports, get, processes_with, wait_until};
+pub(crate) use network::{free_port, get, processes_with, wait_until};
 pub(crate) use origin::{GitDaemon, Shelf};
 pub(crate) use podman::Podman;
 pub(crate) use prerequisite::{am_root, need, need_all, need_root, need_user, rust_files, skipped, sources};

@@ -3,18 +3,21 @@
 use std::{
     io::{Read as _, Write as _},
     net::{TcpListener, TcpStream},
+    sync::atomic::{AtomicU32, Ordering},
     time::{Duration, Instant},
 };
 
-/// A port that nobody listens on.
-pub(crate) fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
+/// Ports that the kernel gives to nobody who does not name one.
+const PORTS: std::ops::Range<u32> = 12_000..32_000;
 
-/// Several, all different.
-pub(crate) fn free_ports<const N: usize>() -> [u16; N] {
-    let listeners = [(); N].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
-    listeners.map(|listener| listener.local_addr().unwrap().port())
+/// A port that nobody listens on, and that no other test gets.
+pub(crate) fn free_port() -> u16 {
+    static TAKEN: AtomicU32 = AtomicU32::new(0);
+    let mut ports = PORTS.map(|_| {
+        let number = std::process::id().wrapping_add(TAKEN.fetch_add(1, Ordering::Relaxed));
+        u16::try_from(PORTS.start + number % (PORTS.end - PORTS.start)).unwrap()
+    });
+    ports.find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).expect("a port is free")
 }
 
 /// The body of a GET. `None`: nobody answers, or not with 200.
@@ -28,14 +31,17 @@ pub(crate) fn get(port: u16, path: &str) -> Option<String> {
     head.lines().next()?.contains(" 200").then(|| body.to_owned())
 }
 
-/// Asks again and again, for at most that long.
-pub(crate) fn wait_until<T>(seconds: u64, what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
-    let end = Instant::now() + Duration::from_secs(seconds);
+/// How long something is waited for that comes: machines are slow and busy.
+const PATIENCE: Duration = Duration::from_mins(2);
+
+/// Asks again and again, until there is an answer.
+pub(crate) fn wait_until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + PATIENCE;
     loop {
         if let Some(answer) = ask() {
             return answer;
         }
-        assert!(Instant::now() < end, "waited {seconds} s for {what}");
+        assert!(Instant::now() < end, "waited {PATIENCE:?} for {what}");
         std::thread::sleep(Duration::from_millis(50));
     }
 }

@@ -89,7 +89,7 @@ impl GitDaemon {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let daemon = command.process_group(0).spawn().unwrap();
         let started = Self { dir: dir.to_owned(), port, daemon };
-        wait_until(20, "git's daemon", || std::net::TcpStream::connect(("127.0.0.1", port)).ok());
+        wait_until("git's daemon", || std::net::TcpStream::connect(("127.0.0.1", port)).ok());
         started
     }
 

@@ -46,7 +46,7 @@ impl Registry {
         command.arg("serve").arg(dir.join("registry.yml")).env_clear().current_dir(dir);
         let process = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         let registry = Self { process, port };
-        wait_until(20, "docker-registry", || {
+        wait_until("docker-registry", || {
             if tls.is_empty() { get(port, "/v2/").map(drop) } else { std::net::TcpStream::connect(("127.0.0.1", port)).ok().map(drop) }
         });
         Some(registry)

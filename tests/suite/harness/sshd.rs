@@ -52,7 +52,7 @@ impl Sshd {
         let process = command.spawn().unwrap();
         let known = format!("[127.0.0.1]:{port} {host_public}");
         let server = Self { process, port, keys: pairs.map(|(path, _)| path).to_vec(), known };
-        wait_until(20, "sshd", || TcpStream::connect(("127.0.0.1", port)).ok().map(drop));
+        wait_until("sshd", || TcpStream::connect(("127.0.0.1", port)).ok().map(drop));
         Some(server)
     }
 }
@@ -78,7 +78,7 @@ impl SshAgent {
         let mut command = Command::new(agent);
         command.arg("-D").arg("-a").arg(&socket).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let agent = Self { process: command.spawn().unwrap(), socket };
-        wait_until(10, "ssh-agent", || agent.socket.exists().then_some(()));
+        wait_until("ssh-agent", || agent.socket.exists().then_some(()));
         let _added = output_of(Command::new(add).arg("-q").args(keys).env("SSH_AUTH_SOCK", &agent.socket)).good();
         Some(agent)
     }

@@ -109,7 +109,7 @@ fn a_step_takes_its_sandbox_down_and_nothing_else() {
         ground.check(matches!(starved.code, Some(0 | 3)), &format!("32: {way:?}: pid 1 is starved"), &starved);
         let many = build("/attacker multiply");
         ground.inside(&format!("21: {way:?}: many in the background"), &many);
-        wait_until(10, "the processes of a step to be gone", || processes_with("/attacker\u{0}multiply").is_empty().then_some(()));
+        wait_until("the processes of a step to be gone", || processes_with("/attacker\u{0}multiply").is_empty().then_some(()));
         // The cache's lock went with them.
         ground.inside(&format!("21: {way:?}: the next one has the cache"), &build("true"));
         let memory = build("(ulimit -v 200000; tail /dev/zero) 2>&1 | grep -q . && true");

@@ -422,7 +422,7 @@ fn a_push_of_what_nobody_has_says_so() {
 
 #[test]
 fn nobody_there_is_said_at_once() {
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = crate::harness::free_port();
     let begun = Instant::now();
     let error = client().manifest(&name(&format!("127.0.0.1:{port}/app"))).unwrap_err();
     assert!(error.to_string().contains("connection refused"), "{error}");

@@ -2,12 +2,10 @@
 
 use std::{
     fs,
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{SocketAddr, TcpStream},
     path::Path,
     process::{Child, Command, Stdio},
     sync::atomic::Ordering,
-    thread,
-    time::Duration,
 };
 
 use lapstrake::{
@@ -17,6 +15,7 @@ use lapstrake::{
 use tempfile::TempDir;
 
 use super::{Image, basic, client, client_of, described, faulty, linux, name, shelf};
+use crate::harness::{free_port, wait_until};
 
 /// Ends when it is dropped.
 struct Running {
@@ -53,7 +52,7 @@ fn skipped(what: &str) -> Option<Running> {
 
 /// A registry on a free port; `http` is put into its configuration, `auth` beside it.
 fn start(dir: TempDir, http: &str, auth: &str) -> Option<Running> {
-    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
     let root = dir.path().display();
     let storage = format!("storage:\n  filesystem:\n    rootdirectory: {root}/data\n  delete:\n    enabled: true\n");
     let text = format!("version: 0.1\nlog:\n  level: error\n{storage}http:\n  addr: {address}\n{http}{auth}");
@@ -62,13 +61,8 @@ fn start(dir: TempDir, http: &str, auth: &str) -> Option<Running> {
     let spawned = program("docker-registry").arg("serve").arg(&config).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
     let Ok(child) = spawned else { return skipped("docker-registry") };
     let running = Running { child, address, dir };
-    for _ in 0..200 {
-        if TcpStream::connect(address).is_ok() {
-            return Some(running);
-        }
-        thread::sleep(Duration::from_millis(50));
-    }
-    panic!("docker-registry does not begin to listen");
+    drop(wait_until("docker-registry", || TcpStream::connect(address).ok()));
+    Some(running)
 }
 
 fn plain() -> Option<Running> {
