@@ -20,7 +20,7 @@ pub(super) fn at(error: impl Into<Error>, step: &Step, part: &str, label: &str) 
     }
     let mut place = Diagnostic::error(headline, span).label(label);
     place.help = error.help;
-    Error { spoiled: error.spoiled, denied: error.denied, ..Error::at(error.kind, vec![place]) }
+    Error { spoiled: error.spoiled, denied: error.denied, full: error.full, ..Error::at(error.kind, vec![place]) }
 }
 
 /// What a step asks for and cannot have, at the part that asks for it.

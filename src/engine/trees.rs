@@ -345,4 +345,5 @@ fn index_name(held: &Held) -> String {
 pub(super) fn went_missing(diff_id: &DiffId) -> Error {
     Error::new(Kind::Environment, format!("the layer {diff_id} went missing from the store during the build"))
         .help("build again; its step will be done anew")
+        .spoiled()
 }

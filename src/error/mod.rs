@@ -53,7 +53,7 @@ pub struct Error {
     pub places: Vec<Diagnostic>,
     /// One thing to do.
     pub help: Option<String>,
-    /// Something of the store was damaged, and is gone now: another try does without it.
+    /// Something of the store was damaged or missing, and is gone now: another try does without it.
     pub spoiled: bool,
     /// A file of the user's may not be read by the user, but by root of a user namespace of the user's.
     pub denied: bool,
@@ -93,6 +93,13 @@ impl Error {
     #[must_use]
     pub fn because(mut self, cause: &dyn std::error::Error) -> Self {
         self.causes.extend(std::iter::successors(Some(cause), |next| next.source()).map(ToString::to_string));
+        self
+    }
+
+    /// Of something that is not in the store: who misses it may have removed it, or another thread that found it damaged.
+    #[must_use]
+    pub fn spoiled(mut self) -> Self {
+        self.spoiled = true;
         self
     }
 

@@ -405,7 +405,8 @@ fn complete(session: &Session<'_>, sources: &BTreeMap<Digest, String>, image: &I
         }
         let Some(from) = sources.get(&layer.digest) else {
             return Err(Error::new(Kind::Environment, format!("the layer {} is not in the store", layer.digest))
-                .help("build again; its step will be done anew"));
+                .help("build again; its step will be done anew")
+                .spoiled());
         };
         session.registries.blob(from, layer, session.store, event)?;
     }

@@ -123,5 +123,7 @@ fn transfer(verb: &str, progress: Progress) -> Event {
 
 /// A blob of an image that no registry has: of a layout, whose blobs were loaded and then deleted from the store.
 fn missing(image: &str, blob: &Descriptor) -> Error {
-    Error::new(Kind::Environment, format!("the blob {} of `{image}` is not in the store", blob.digest)).help("load the image again")
+    Error::new(Kind::Environment, format!("the blob {} of `{image}` is not in the store", blob.digest))
+        .help("load the image again")
+        .spoiled()
 }

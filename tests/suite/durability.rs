@@ -119,6 +119,31 @@ fn whatever_file_of_a_store_is_damaged_the_next_build_succeeds_with_the_same_fil
     let _second = project.run(["fsck"]).good();
 }
 
+/// What several threads of a build find damaged at once, before the step that needs it asks for it.
+#[test]
+fn where_all_layers_are_damaged_and_nothing_else_is_left_of_them_the_next_build_succeeds() {
+    for with_the_base in [false, true] {
+        let project = project();
+        let reference = build(&project);
+        for path in files(project.store()).remove("blobs/sha256").unwrap() {
+            // Neither manifests nor configs: those are read first.
+            let is_json = fs::read(&path).unwrap().first() == Some(&b'{');
+            let is_of_base = project.path("layout/blobs/sha256").join(path.file_name().unwrap()).exists();
+            if !is_json && (with_the_base || !is_of_base) {
+                damage(&path, "flipped");
+            }
+        }
+        for dir in ["index", "trees"] {
+            fs::remove_dir_all(project.store().join(dir)).unwrap();
+        }
+        // A step that needs what all others made.
+        fs::write(project.context().join("late"), "later").unwrap();
+        let image = build(&project);
+        let different = differences(&reference.tree(), &image.tree());
+        assert!(different.len() == 2 && different[0].starts_with("all: ") && different[1].starts_with("late: "), "{different:?}");
+    }
+}
+
 #[test]
 fn a_check_finds_each_damage_and_removes_it() {
     let project = project();
