@@ -528,8 +528,11 @@ impl Unpacker<'_> {
         }
         let mut index = IndexWriter::default();
         for (path, slot) in self.slots {
+            let disordered = || bad(format!("`{path}` is not in order"));
             let Slot::Put { inode, opaque } = slot else {
-                index.whiteout(path);
+                if !index.whiteout(path.clone()) {
+                    return Err(disordered());
+                }
                 continue;
             };
             let Some(entry) = self.inodes.get(inode) else { continue };
@@ -542,7 +545,7 @@ impl Unpacker<'_> {
                 None => None,
             };
             if !index.put(&path, &Row::Put { entry: entry.clone(), link, opaque }) {
-                return Err(bad(format!("`{path}` is not in order")));
+                return Err(disordered());
             }
         }
         for (path, bytes) in self.kept {

@@ -8,7 +8,7 @@
 //! 32 bytes: BLAKE3 of all before
 //! ```
 //!
-//! Numbers of rows are of seven bits a byte, the lowest first; texts and rows are framed by their length. Each
+//! Other numbers are of seven bits a byte, the lowest first, in as few bytes as hold them; texts and rows are framed by their length. Each
 //! sixteenth row has its whole path, so that a search need not begin at the first. Equal indexes have equal bytes. Reading checks the
 //! digest first and then trusts nothing: paths are canonical and strictly ascending, links name an earlier row with an
 //! equal entry, lengths stay within the bytes that are there, and no other bytes would say the same.
@@ -66,9 +66,14 @@ impl Table {
         self.count
     }
 
+    /// Would a row of this path be in order?
+    pub(super) fn may_follow(&self, path: &[u8]) -> bool {
+        self.count == 0 || walk_order(&self.last, path) == Ordering::Less
+    }
+
     /// One more row. `false`: it would not be in order.
     pub(super) fn push(&mut self, path: &TreePath, row: &Row) -> bool {
-        if self.count > 0 && walk_order(&self.last, path.as_bytes()) != Ordering::Less {
+        if !self.may_follow(path.as_bytes()) {
             return false;
         }
         let mut out = Writer(Vec::with_capacity(96));
@@ -228,7 +233,7 @@ impl Table {
         let rest = from.text()?;
         let text = [self.last.get(..shared).ok_or_else(|| bad("a path that goes on where none was"))?, rest].concat();
         let path = canonical(&text)?;
-        if self.count > 0 && walk_order(&self.last, &text) != Ordering::Less {
+        if !self.may_follow(&text) {
             return Err(bad(format!("`{path}` is not in order")));
         }
         let mut inside = Reader(from.text()?);
@@ -408,7 +413,7 @@ impl<'a> Reader<'a> {
             number |=
                 u64::from(byte & 0x7f).checked_shl(shift).filter(|_| shift < 63 || byte <= 1).ok_or_else(|| bad("a number too large"))?;
             if byte & 0x80 == 0 {
-                return Ok(number);
+                return if byte == 0 && shift > 0 { Err(bad("a number longer than it need be")) } else { Ok(number) };
             }
             shift += 7;
         }

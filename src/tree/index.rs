@@ -222,9 +222,13 @@ impl IndexWriter {
         !self.ahead.contains(path) && self.rows.push(path, row)
     }
 
-    /// What is gone.
-    pub fn whiteout(&mut self, path: TreePath) {
-        let _new: bool = self.ahead.insert(path);
+    /// What is gone. `false`: it comes too late.
+    pub fn whiteout(&mut self, path: TreePath) -> bool {
+        let in_time = self.rows.may_follow(path.as_bytes());
+        if in_time {
+            let _new: bool = self.ahead.insert(path);
+        }
+        in_time
     }
 
     /// Keeps a small file's bytes.
@@ -235,6 +239,7 @@ impl IndexWriter {
     /// The finished table.
     pub fn finish(mut self) -> Index {
         for path in std::mem::take(&mut self.ahead) {
+            // What comes too late is not among them.
             let _in_order: bool = self.rows.push(&path, &Row::Whiteout);
         }
         self.rows.seal(&self.kept);

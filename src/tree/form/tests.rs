@@ -100,15 +100,67 @@ fn a_count_that_no_memory_holds_is_refused_before_it_is_reserved() {
     assert!(Index::decode(bytes.clone()).is_err());
 }
 
+/// What somebody hostile wrote is refused, or it is the one form of what is read from it, and is found as it is gone through.
+fn is_refused_or_the_one_form(body: Vec<u8>) -> Result<(), TestCaseError> {
+    let bytes = with_digest(body);
+    let Ok(index) = Index::decode(bytes.clone()) else { return Ok(()) };
+    let mut builder = IndexBuilder::default();
+    for (path, row) in index.rows() {
+        prop_assert_eq!(index.row(&path), Some(row.clone()), "{}", path);
+        builder.put(path, row);
+    }
+    index.all_kept().for_each(|(path, kept)| builder.keep(path.clone(), Arc::clone(kept)));
+    let again = builder.finish();
+    prop_assert_eq!(again.len(), index.len());
+    prop_assert!(again.encode() == bytes, "other bytes that say the same are taken");
+    prop_assert_eq!(again, index);
+    Ok(())
+}
+
+#[test]
+fn a_byte_that_is_changed_cut_off_taken_out_or_put_in_is_never_another_form_of_the_same() {
+    let bytes = sample().encode().to_vec();
+    let body = &bytes[..bytes.len() - DIGEST];
+    for at in 0..body.len() {
+        let around = |middle: &[u8], rest: usize| [&body[..at], middle, &body[rest..]].concat();
+        let mut hostile = vec![body[..at].to_vec(), around(&[], at + 1), around(&[0], at), around(&[0x80], at), around(&[0, 0], at + 1)];
+        // A number that says the same in one byte more.
+        hostile.push(around(&[body[at] | 0x80, 0], at + 1));
+        hostile.extend((0..8).map(|bit| around(&[body[at] ^ (1 << bit)], at + 1)));
+        hostile.extend([0, 1, 0x7f, 0x80, 0xff].map(|byte| around(&[byte], at + 1)));
+        for each in hostile.into_iter().filter(|each| each != body) {
+            is_refused_or_the_one_form(each).unwrap();
+        }
+    }
+}
+
 proptest! {
     #[test]
-    fn any_signed_bytes_are_read_without_a_panic(body in proptest::collection::vec(any::<u8>(), 0..300)) {
-        let mut bytes = [MAGIC, &body].concat();
-        let digest = blake3::hash(&bytes);
-        bytes.extend_from_slice(digest.as_bytes());
-        if let Ok(index) = Index::decode(bytes.clone()) {
-            prop_assert_eq!(index.encode(), bytes);
+    fn any_signed_bytes_are_refused_or_the_one_form(body in proptest::collection::vec(any::<u8>(), 0..300)) {
+        is_refused_or_the_one_form([MAGIC, &body].concat())?;
+    }
+
+    #[test]
+    fn bytes_that_are_changed_here_and_there_are_refused_or_the_one_form(
+        names in proptest::collection::btree_set("[ab/]{1,6}", 1..40),
+        changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
+    ) {
+        let mut builder = IndexBuilder::default();
+        for (number, name) in names.iter().enumerate() {
+            let kinds = [Kind::Dir, Kind::Fifo, Kind::Symlink { target: b"x".to_vec() }, Kind::File { size: 1, content: ContentDigest::of(b"x") }];
+            let row = if number % 5 == 4 { Row::Whiteout } else { put(kinds[number % 5].clone()) };
+            let path = path(name);
+            if !path.is_root() {
+                builder.put(path, row);
+            }
         }
+        let mut body = builder.finish().encode().to_vec();
+        body.truncate(body.len() - DIGEST);
+        for (at, byte) in changes {
+            let at = at.index(body.len());
+            body[at] = byte;
+        }
+        is_refused_or_the_one_form(body)?;
     }
 }
 
@@ -179,11 +231,13 @@ fn rows_are_found_and_gone_through_in_both_directions_wherever_blocks_end() {
 fn a_writer_takes_rows_in_order_alone_and_puts_whiteouts_where_they_belong() {
     let mut writer = IndexWriter::default();
     assert!(writer.put(&path("d"), &put(Kind::Dir)));
-    writer.whiteout(path("d/m"));
+    assert!(writer.whiteout(path("d/m")));
     assert_eq!(writer.row(&path("d/m")), Some(Row::Whiteout));
     assert!(writer.put(&path("d/a"), &put(Kind::Fifo)) && writer.put(&path("d/z"), &put(Kind::Fifo)));
     assert!(!writer.put(&path("d/y"), &put(Kind::Fifo)));
-    writer.whiteout(path("e"));
+    // A whiteout that were lost would show what is gone.
+    assert!(!writer.whiteout(path("d/b")) && !writer.whiteout(path("d/z")));
+    assert!(writer.whiteout(path("e")));
     let names: Vec<String> = writer.finish().rows().map(|(path, _)| path.to_string()).collect();
     assert_eq!(names, ["/d", "/d/a", "/d/m", "/d/z", "/e"]);
 }
