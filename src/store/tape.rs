@@ -92,7 +92,14 @@ impl Tape {
     fn read_at(&self, into: &mut [u8], at: u64) -> io::Result<usize> {
         if let Some(file) = self.file.as_ref().filter(|_| at < self.in_file) {
             let most = usize::try_from(self.in_file - at).unwrap_or(usize::MAX).min(into.len());
-            return file.read_at(into.get_mut(..most).unwrap_or_default(), at);
+            loop {
+                match file.read_at(into.get_mut(..most).unwrap_or_default(), at) {
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    // Somebody cut it short.
+                    Ok(0) if most > 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                    read => return read,
+                }
+            }
         }
         let tail = usize::try_from(at - self.in_file).ok().and_then(|skip| self.tail.get(skip..)).unwrap_or_default();
         let length = tail.len().min(into.len());
@@ -173,9 +180,11 @@ impl BufRead for TapeReader<'_> {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         if self.used == self.ahead.len() {
             self.ahead.resize(AHEAD, 0);
-            let length = self.tape.read_at(&mut self.ahead, self.at)?;
-            self.ahead.truncate(length);
-            (self.at, self.used) = (self.at + length as u64, 0);
+            let read = self.tape.read_at(&mut self.ahead, self.at);
+            // After an error nothing of it may look as if it had been read.
+            self.ahead.truncate(read.as_ref().map_or(0, |length| *length));
+            self.used = 0;
+            self.at += read? as u64;
         }
         Ok(self.ahead.get(self.used..).unwrap_or_default())
     }
@@ -230,6 +239,39 @@ mod tests {
             assert!(one.is_at_end() && other.is_at_end());
             assert!(one.word().is_err());
         }
+    }
+
+    #[test]
+    fn what_the_disk_does_not_give_back_is_an_error_each_time_and_never_made_up() {
+        let (dir, store) = store();
+        let mut tape = Tape::new(Some(&store));
+        tape.append(&vec![1; TAIL]).unwrap();
+        let name = dir.path().join("unreadable");
+        std::fs::write(&name, vec![1; TAIL]).unwrap();
+        tape.file = Some(File::options().write(true).open(&name).unwrap());
+        let mut reader = tape.reader(0);
+        for _ in 0..2 {
+            // Who was interrupted asks again.
+            assert!(reader.fill_buf().is_err() && reader.number().is_err());
+        }
+        assert!(tape.each(|_| Ok(())).is_err());
+    }
+
+    #[test]
+    fn a_file_that_was_cut_short_is_an_error_and_not_an_end() {
+        let (_dir, store) = store();
+        let mut tape = Tape::new(Some(&store));
+        tape.append(&b"line\n".repeat(TAIL / 4)).unwrap();
+        tape.file.as_ref().unwrap().set_len(5000).unwrap();
+        let mut reader = tape.reader(0);
+        let whole = (0..1000).map(|_| reader.line().unwrap()).all(|line| line == Some(b"line\n".to_vec()));
+        assert!(whole && reader.line().is_err() && !reader.is_at_end());
+        let mut handed = 0;
+        let result = tape.each(|bytes| {
+            handed += bytes.len();
+            if handed < 2 * TAIL && !bytes.is_empty() { Ok(()) } else { Err(io::Error::other("for ever")) }
+        });
+        assert_eq!((handed, result.unwrap_err().kind()), (5000, io::ErrorKind::UnexpectedEof));
     }
 
     #[test]
