@@ -114,14 +114,17 @@ impl Run {
             framed(&mut out, &row);
             run.tape.append(&out)?;
         }
+        run.tape.settle()?;
         Ok(run)
     }
 
     fn find(&self, path: &TreePath) -> Result<Option<Known>, store::Error> {
-        let after = self.places.partition_point(|(first, _)| first <= path);
-        let Some((_, at)) = after.checked_sub(1).and_then(|number| self.places.get(number)).filter(|_| *path <= self.last) else {
+        // A walk asks for each file, and all runs but one or two lie elsewhere: those are not searched.
+        if *path > self.last || self.places.first().is_none_or(|(first, _)| path < first) {
             return Ok(None);
-        };
+        }
+        let after = self.places.partition_point(|(first, _)| first <= path);
+        let Some((_, at)) = after.checked_sub(1).and_then(|number| self.places.get(number)) else { return Ok(None) };
         let mut from = self.tape.reader(*at);
         for _ in 0..STEP {
             if from.is_at_end() {

@@ -17,7 +17,7 @@ use std::{
 
 use super::learned::Learned;
 use crate::{
-    store::{self, Store, Tape},
+    store::{self, Store, Tape, framed},
     sys::{self, dir::Stat},
     tree::{ContentDigest, TreePath, Xattrs, walk_order},
 };
@@ -248,7 +248,7 @@ impl Writing {
             shared = path.iter().zip(&self.last).take_while(|(one, other)| one == other).count();
             row.extend_from_slice(&u32::try_from(shared).unwrap_or(0).to_le_bytes());
         }
-        put(&mut row, path.get(shared..).unwrap_or_default());
+        framed(&mut row, path.get(shared..).unwrap_or_default());
         row.extend_from_slice(known);
         self.count += 1;
         self.last.clear();
@@ -257,14 +257,9 @@ impl Writing {
     }
 }
 
-fn put(bytes: &mut Vec<u8>, field: &[u8]) {
-    bytes.extend_from_slice(&u32::try_from(field.len()).unwrap_or(u32::MAX).to_le_bytes());
-    bytes.extend_from_slice(field);
-}
-
 pub(super) fn put_row(bytes: &mut Vec<u8>, path: &TreePath, known: &Known) {
     let Known { stat: (ino, size, mtime, ctime), digest, xattrs } = known;
-    put(bytes, path.as_bytes());
+    framed(bytes, path.as_bytes());
     bytes.extend_from_slice(&ino.to_le_bytes());
     bytes.extend_from_slice(&size.to_le_bytes());
     for (seconds, nanoseconds) in [mtime, ctime] {
@@ -274,8 +269,8 @@ pub(super) fn put_row(bytes: &mut Vec<u8>, path: &TreePath, known: &Known) {
     bytes.extend_from_slice(&digest.0);
     bytes.extend_from_slice(&u32::try_from(xattrs.len()).unwrap_or(0).to_le_bytes());
     for (name, value) in xattrs {
-        put(bytes, name);
-        put(bytes, value);
+        framed(bytes, name);
+        framed(bytes, value);
     }
 }
 
@@ -403,6 +398,27 @@ mod tests {
         again.extend_from_slice(&whole[HEAD.len()..]);
         assert_eq!(Table::of(again).unwrap().count, 2, "`ff` after `f`");
         assert!(Table::of(twice).is_none());
+    }
+
+    #[test]
+    fn whatever_byte_is_changed_a_record_is_none_or_is_gone_through_to_its_end() {
+        let room = Room::new();
+        let mut rows = Learned::new(&room.store);
+        for n in 0..20_u64 {
+            let xattrs = Xattrs::from([(b"user.a".to_vec(), vec![1; 2])]);
+            rows.put(path(&format!("d/f{n}")), Known { stat: (n, n, (2, 3), (4, 5)), digest: ContentDigest::of(b"x"), xattrs });
+        }
+        let whole = Table::default().with(&rows, &room.store).unwrap();
+        let whole = whole.reader(0).exactly(usize::try_from(whole.len()).unwrap()).unwrap();
+        for (at, other) in (0..whole.len()).flat_map(|at| [1, 0x10, 0x80, 0xff].map(|bits| (at, whole[at] ^ bits))) {
+            let mut bytes = whole.clone();
+            bytes[at] = other;
+            let Some(table) = Table::of(bytes.clone()) else { continue };
+            let again = table.with(&Learned::new(&room.store), &room.store).unwrap();
+            assert_eq!(Table::of(again.reader(0).exactly(usize::try_from(again.len()).unwrap()).unwrap()).unwrap().count, table.count);
+            let is_as_before = |n| table.find(&path(&format!("d/f{n}"))) == rows.find(&path(&format!("d/f{n}")));
+            assert!(!(0..20).all(is_as_before), "byte {at} says nothing");
+        }
     }
 
     #[test]

@@ -217,8 +217,8 @@ fn garbled() -> Error {
 mod tests {
     use super::*;
 
-    #[test]
-    fn rows_are_read_back_as_they_were_pushed() {
+    /// One of each kind, below a directory.
+    fn samples() -> Vec<Row> {
         let dir: Arc<OwnedFd> = Arc::new(std::fs::File::open("/").unwrap().into());
         let path = |text: &str| TreePath::parse(text.as_bytes()).unwrap();
         let below = |at: &str| Content::Below { dir: Arc::clone(&dir), path: path(at), shown: format!("{at} in it") };
@@ -246,12 +246,40 @@ mod tests {
             xattrs: if number % 2 == 0 { xattrs.clone() } else { Xattrs::new() },
             node,
         });
-        let rows: Vec<Row> = rows.collect();
+        rows.collect()
+    }
+
+    fn on_a_tape(rows: &[Row]) -> Rows {
         let mut written = Rows::new(None);
-        for row in &rows {
+        for row in rows {
             written.push(row).unwrap();
         }
-        let read: Vec<Row> = written.iter().map(Result::unwrap).collect();
+        written
+    }
+
+    #[test]
+    fn rows_are_read_back_as_they_were_pushed() {
+        let rows = samples();
+        let read: Vec<Row> = on_a_tape(&rows).iter().map(Result::unwrap).collect();
         assert_eq!(format!("{read:?}"), format!("{rows:?}"));
+    }
+
+    #[test]
+    fn what_a_disk_gives_back_changed_or_cut_is_read_without_a_panic_and_with_no_more_memory_than_it_has() {
+        let Rows { tape, dirs, count } = on_a_tape(&samples());
+        let whole = tape.into_bytes();
+        let read = |bytes: Vec<u8>| {
+            let rows = Rows { tape: Tape::of(bytes), dirs: dirs.clone(), count };
+            rows.iter().collect::<Result<Vec<Row>, Error>>()
+        };
+        assert!(read(whole.clone()).is_ok());
+        for at in 0..whole.len() {
+            assert!(read(whole[..at].to_vec()).is_err(), "cut at {at}");
+            for bits in [1, 0x10, 0x80, 0xff] {
+                let mut other = whole.clone();
+                other[at] ^= bits;
+                let _rows_or_none = read(other);
+            }
+        }
     }
 }

@@ -73,10 +73,22 @@ impl Tape {
     pub fn append(&mut self, bytes: &[u8]) -> Result<(), Error> {
         self.tail.extend_from_slice(bytes);
         let Some(store) = self.store.as_ref().filter(|_| self.tail.len() >= TAIL) else { return Ok(()) };
-        let file = match &mut self.file {
-            Some(file) => file,
-            None => self.file.insert(store.nameless_file()?),
-        };
+        if self.file.is_none() {
+            self.file = Some(store.nameless_file()?);
+        }
+        self.spill()
+    }
+
+    /// Nothing is put on it for now: what it has in a file already lies there whole, and no memory waits for more.
+    pub fn settle(&mut self) -> Result<(), Error> {
+        self.spill()?;
+        self.tail.shrink_to_fit();
+        Ok(())
+    }
+
+    /// Writes what is in memory to the file, if there is one.
+    fn spill(&mut self) -> Result<(), Error> {
+        let Some(file) = &self.file else { return Ok(()) };
         file.write_all_at(&self.tail, self.in_file).map_err(PathError::new("write", "a temporary file"))?;
         self.in_file += self.tail.len() as u64;
         self.tail.clear();
@@ -229,6 +241,9 @@ mod tests {
             }
             assert_eq!(tape.file.is_some(), in_file);
             assert!(!in_file || tape.tail.len() < TAIL);
+            tape.settle().unwrap();
+            // What is in a file needs no memory.
+            assert_eq!(tape.tail.capacity(), if in_file { 0 } else { tape.tail.len() });
             let (mut one, mut other) = (tape.reader(0), tape.reader(places[4321]));
             for number in 0..5000 {
                 assert_eq!(one.framed().unwrap(), line(number));
