@@ -99,7 +99,12 @@ impl Paths {
     pub(super) fn load(store: &Store, name: &str) -> Result<Option<Self>, store::Error> {
         let Some(tape) = store.record_tape(name)? else { return Ok(None) };
         let found = Self { tape, count: 0 };
-        let lines = found.lines()?.try_fold(0, |count, line| line.map(|_| count + 1));
+        let mut last = String::new();
+        let in_order = |count, line: Result<Line, store::Error>| {
+            let before = std::mem::replace(&mut last, line?.0);
+            if walk_order(before.as_bytes(), last.as_bytes()).is_gt() { Err(store::garbled()) } else { Ok(count + 1) }
+        };
+        let lines = found.lines()?.try_fold(0, in_order);
         Ok(lines.ok().map(|count| Self { count, ..found }))
     }
 
@@ -174,4 +179,28 @@ pub(super) fn changed(before: &Paths, now: &Paths) -> Result<Vec<Change>, store:
 
 fn file(name: String, how: String) -> Change {
     Change { of: Of::File, name, how }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_read_in_the_order_of_a_walk_or_not_at_all() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("store")).unwrap();
+        let load = |text: &str| {
+            store.put_record("ab-0", text.as_bytes()).unwrap();
+            Paths::load(&store, "ab-0").unwrap().map(|paths| paths.count)
+        };
+        let lines = |paths: &[&str]| paths.iter().fold(HEAD.to_owned(), |all, path| format!("{all}[\"{path}\",\"x\"]\n"));
+        // Two sources may have files of one name.
+        assert_eq!(load(&lines(&["a", "a/b", "a/b", "a-b"])), Some(4));
+        assert_eq!(load(&lines(&["a-b", "a/b"])), None, "what is compared with it would be added and removed");
+        assert_eq!(load(&lines(&["b", "a"])), None);
+        let whole = lines(&["a", "b"]);
+        for cut in (0..whole.len()).filter(|cut| !whole[..*cut].ends_with('\n') && !whole[..*cut].ends_with(']')) {
+            assert_eq!(load(&whole[..cut]), None, "{cut}");
+        }
+    }
 }
