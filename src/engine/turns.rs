@@ -1,8 +1,9 @@
 //! One at a time for a name: threads of this build by turns, builds of the machine by a lock of the store.
 //!
 //! Whoever waits holds no slot of a step meanwhile, and stops waiting when the build ends. How long a step waited is noted, until it
-//! has a slot again: another step may run in the one that it lent. Names are taken in one order, by
-//! whoever takes several: a step, then its caches by name, then a tree. So nobody waits for somebody who waits for it.
+//! has a slot again: another step may run in the one that it lent. Names are taken in one order, by whoever takes several: a step,
+//! then its caches by name, then what holds the first layers of a deep stage (of more layers before of fewer), then a tree, then an
+//! index. So nobody waits for somebody who waits for it.
 
 use std::{
     collections::{BTreeSet, HashMap},

@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{Entry, Index, Kind, Meta, Row, TreePath};
+use super::{Entry, Index, Kind, Meta, Row, TreePath, path::dirs_above};
 
 /// How many paths of the tree below a layer makes different: files, directories, links and others alike.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -95,7 +95,14 @@ pub fn wasted(layers: &[Arc<Index>]) -> Vec<u64> {
     // What higher layers say: does it hide what is below the path too?
     let mut above: HashMap<Vec<u8>, bool> = HashMap::new();
     let mut all = Vec::new();
+    let mut higher: Option<&Index> = None;
     for index in layers.iter().rev() {
+        // All layers but the base, which is often the largest.
+        for (path, row) in higher.into_iter().flat_map(Index::rows) {
+            let closes = !matches!(row, Row::Put { entry, opaque: false, .. } if entry.kind == Kind::Dir);
+            *above.entry(path.as_bytes().to_vec()).or_default() |= closes;
+        }
+        higher = Some(index);
         let mut seen: BTreeSet<TreePath> = BTreeSet::new();
         for (path, row) in index.rows() {
             let Row::Put { entry: Entry { kind: Kind::File { .. }, .. }, link, .. } = row else { continue };
@@ -104,19 +111,13 @@ pub fn wasted(layers: &[Arc<Index>]) -> Vec<u64> {
             }
         }
         all.push(index.rows().filter(|(path, _)| !seen.contains(path)).filter_map(|(_, row)| own_bytes(&row)).sum());
-        for (path, row) in index.rows() {
-            let closes = !matches!(row, Row::Put { entry, opaque: false, .. } if entry.kind == Kind::Dir);
-            *above.entry(path.as_bytes().to_vec()).or_default() |= closes;
-        }
     }
     all.reverse();
     all
 }
 
 fn is_hidden(above: &HashMap<Vec<u8>, bool>, path: &[u8]) -> bool {
-    let cuts = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
-    let mut parents = std::iter::once(0).chain(cuts).filter_map(|cut| path.get(..cut));
-    above.contains_key(path) || parents.any(|parent| above.get(parent) == Some(&true))
+    above.contains_key(path) || dirs_above(path).any(|dir| above.get(dir) == Some(&true))
 }
 
 fn count(number: usize) -> u64 {

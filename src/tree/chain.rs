@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::{Entry, Index, Kind, Row, TreePath};
+use super::{Entry, Index, Kind, Row, TreePath, path::dirs_above};
 
 /// The kernel allows 40; Go's `EvalSymlinks`, which image builders use, 255.
 const MAX_LINKS: usize = 255;
@@ -168,11 +168,8 @@ pub(crate) fn resolve_with(path: &TreePath, follow_last: bool, look: impl Fn(&Tr
 
 /// What a layer says of the directories above a path, the root included.
 fn above(index: &Index, path: &TreePath) -> Above {
-    let bytes = path.as_bytes();
-    let cuts = bytes.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
-    let root = if path.is_root() { None } else { Some(0) };
-    for cut in root.into_iter().chain(cuts) {
-        match index.row_at(bytes.get(..cut).unwrap_or_default()) {
+    for dir in dirs_above(path.as_bytes()) {
+        match index.row_at(dir) {
             None => {}
             Some(Row::Put { entry, opaque: false, .. }) if entry.kind == Kind::Dir => {}
             Some(Row::Put { .. } | Row::Whiteout) => return Above::Closed,

@@ -294,10 +294,7 @@ impl Table {
 }
 
 fn canonical(text: &[u8]) -> Result<TreePath, BadIndex> {
-    match TreePath::parse(text) {
-        Ok(path) if path.as_bytes() == text => Ok(path),
-        Ok(_) | Err(_) => Err(bad(format!("`{}` is not a path", text.escape_ascii()))),
-    }
+    TreePath::exactly(text).map_err(|error| bad(error.to_string()))
 }
 
 struct Writer(Vec<u8>);

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 ///
 /// The order is that of a walk: a directory before what it holds, siblings by bytes.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(try_from = "Vec<u8>")]
 pub struct TreePath(Vec<u8>);
 
 /// Bytes that are no path inside a tree.
@@ -43,6 +44,11 @@ impl TreePath {
             }
         }
         Ok(Self(path))
+    }
+
+    /// Reads a path that must be written as it would be here: nothing is dropped.
+    pub(super) fn exactly(text: &[u8]) -> Result<Self, BadPath> {
+        Self::parse(text).and_then(|path| if path.0 == text { Ok(path) } else { Err(BadPath { text: text.to_vec() }) })
     }
 
     /// Reads a path as a user writes one: as [`TreePath::parse`], but `..` climbs, and stops at the root
@@ -123,9 +129,7 @@ impl TreePath {
 
     /// All directories above it, the root first, itself not included.
     pub fn ancestors(&self) -> Vec<Self> {
-        let mut all: Vec<Self> = std::iter::successors(self.parent(), Self::parent).collect();
-        all.reverse();
-        all
+        dirs_above(&self.0).map(|dir| Self(dir.to_vec())).collect()
     }
 
     /// Is it the root?
@@ -145,6 +149,13 @@ impl TreePath {
     }
 }
 
+/// The directories above a path, by its bytes: the root first, nothing above the root.
+pub(super) fn dirs_above(path: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let root = if path.is_empty() { None } else { Some(0) };
+    let cuts = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
+    root.into_iter().chain(cuts).filter_map(|cut| path.get(..cut))
+}
+
 /// How many bytes are compared at once.
 const PIECE: usize = 64;
 
@@ -157,6 +168,15 @@ pub fn walk_order(left: &[u8], right: &[u8]) -> Ordering {
     let from = (alike * PIECE).min(left.len()).min(right.len());
     let same = from + left.iter().skip(from).zip(right.iter().skip(from)).take_while(|(a, b)| a == b).count();
     left.get(same).map(rank).cmp(&right.get(same).map(rank))
+}
+
+/// As it is, or refused: what comes from another process is no other path than it says.
+impl TryFrom<Vec<u8>> for TreePath {
+    type Error = BadPath;
+
+    fn try_from(text: Vec<u8>) -> Result<Self, BadPath> {
+        Self::exactly(&text)
+    }
 }
 
 impl Ord for TreePath {
@@ -189,6 +209,26 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn above_a_path_are_the_root_and_each_directory_down_to_its_own() {
+        let above = |text: &[u8]| TreePath::parse(text).unwrap().ancestors();
+        assert_eq!(above(b""), []);
+        assert_eq!(above(b"a"), [TreePath::root()]);
+        assert_eq!(above(b"a/bc/d"), [&b""[..], b"a", b"a/bc"].map(|dir| TreePath::parse(dir).unwrap()));
+    }
+
+    #[test]
+    fn a_path_from_outside_is_one_or_refused() {
+        for text in [&b""[..], b"a/b", b"\xff", b".a"] {
+            let json = serde_json::to_string(&TreePath::parse(text).unwrap()).unwrap();
+            assert_eq!(serde_json::from_str::<TreePath>(&json).unwrap().as_bytes(), text);
+        }
+        for text in ["/", "/a", "a/", "a//b", ".", "./a", "a/..", "../a", "a\0b"] {
+            let json = serde_json::to_string(text.as_bytes()).unwrap();
+            assert!(serde_json::from_str::<TreePath>(&json).is_err(), "{text:?}");
+        }
+    }
 
     proptest! {
         #[test]
