@@ -189,18 +189,18 @@ mod tests {
     fn lines_are_read_in_the_order_of_a_walk_or_not_at_all() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(&dir.path().join("store")).unwrap();
-        let load = |text: &str| {
-            store.put_record("ab-0", text.as_bytes()).unwrap();
+        let load = |text: &[u8]| {
+            store.put_record("ab-0", text).unwrap();
             Paths::load(&store, "ab-0").unwrap().map(|paths| paths.count)
         };
-        let lines = |paths: &[&str]| paths.iter().fold(HEAD.to_owned(), |all, path| format!("{all}[\"{path}\",\"x\"]\n"));
+        let lines = |paths: &[&str]| paths.iter().fold(HEAD.to_owned(), |all, path| format!("{all}[\"{path}\",\"x\"]\n")).into_bytes();
         // Two sources may have files of one name.
         assert_eq!(load(&lines(&["a", "a/b", "a/b", "a-b"])), Some(4));
         assert_eq!(load(&lines(&["a-b", "a/b"])), None, "what is compared with it would be added and removed");
         assert_eq!(load(&lines(&["b", "a"])), None);
         let whole = lines(&["a", "b"]);
-        for cut in (0..whole.len()).filter(|cut| !whole[..*cut].ends_with('\n') && !whole[..*cut].ends_with(']')) {
-            assert_eq!(load(&whole[..cut]), None, "{cut}");
+        for part in (0..whole.len()).map(|cut| &whole[..cut]).filter(|part| !part.ends_with(b"\n") && !part.ends_with(b"]")) {
+            assert_eq!(load(part), None, "{}", part.escape_ascii());
         }
     }
 }

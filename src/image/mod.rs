@@ -119,9 +119,13 @@ impl Error {
 
     /// Whose fault it is.
     pub fn kind(&self) -> Kind {
-        match self {
-            Self::Path(_) | Self::Store(_) | Self::Layer(_) => Kind::Environment,
-            Self::Stream { .. } | Self::Archive { .. } | Self::Missing { .. } | Self::NoPlatform { .. } | Self::Bad { .. } => Kind::Request,
-        }
+        let is_of_this_machine = match self {
+            Self::Path(_) => true,
+            // What was promised is not what is there: who gave the image is to blame.
+            Self::Store(error) => !matches!(error, store::Error::Mismatch { .. }),
+            Self::Layer(error) => !matches!(error, layer::Error::BadLayer { .. }),
+            Self::Stream { .. } | Self::Archive { .. } | Self::Missing { .. } | Self::NoPlatform { .. } | Self::Bad { .. } => false,
+        };
+        if is_of_this_machine { Kind::Environment } else { Kind::Request }
     }
 }

@@ -1,6 +1,10 @@
 //! `sha256:<hex>`.
 
-use std::{fmt, str::FromStr};
+use std::{
+    fmt,
+    io::{self, Read},
+    str::FromStr,
+};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest as _, Sha256};
@@ -31,6 +35,22 @@ impl Digest {
     /// Of bytes in memory.
     pub fn of(bytes: &[u8]) -> Self {
         Self(Sha256::digest(bytes).into())
+    }
+
+    /// Of all that a stream gives, and how many bytes that is. An interrupted read is tried again.
+    pub fn of_stream(mut from: impl Read) -> io::Result<(Self, u64)> {
+        let (mut hash, mut bytes, mut size) = (Sha256::new(), vec![0; 128 * 1024], 0);
+        loop {
+            match from.read(&mut bytes) {
+                Ok(0) => return Ok((Self(hash.finalize().into()), size)),
+                Ok(count) => {
+                    hash.update(bytes.get(..count).unwrap_or_default());
+                    size += count as u64;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// The raw hash.

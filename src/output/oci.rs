@@ -147,21 +147,8 @@ fn place(path: &Path, bytes: &[u8], made: &mut Made) -> Result<(), Error> {
 }
 
 fn is_sound(path: &Path, blob: &Descriptor) -> bool {
-    use sha2::Digest as _;
     let regular = fs::symlink_metadata(path).is_ok_and(|found| found.is_file() && found.len() == blob.size);
-    let digest = || {
-        let mut file = File::open(path)?;
-        let mut hash = sha2::Sha256::new();
-        let mut buffer = vec![0; 1 << 16];
-        loop {
-            match file.read(&mut buffer)? {
-                0 => break,
-                count => hash.update(buffer.get(..count).unwrap_or_default()),
-            }
-        }
-        Ok::<_, std::io::Error>(Digest::from_bytes(hash.finalize().into()))
-    };
-    regular && digest().is_ok_and(|found| found == blob.digest)
+    regular && File::open(path).and_then(Digest::of_stream).is_ok_and(|(found, size)| (found, size) == (blob.digest, blob.size))
 }
 
 /// The text of `index.json`: what was there, without what these images replace, and a descriptor for each name.

@@ -109,29 +109,14 @@ impl Store {
     pub(super) fn verified_size(&self, digest: &Digest) -> Result<Option<u64>, Error> {
         let path = self.blob_path(digest);
         let Some(file) = open_regular(&path)? else { return Ok(None) };
-        let mut hasher = Sha256::new();
-        let mut bytes = vec![0; 128 * 1024];
-        let mut size = 0;
-        loop {
-            match (&file).read(&mut bytes) {
-                Ok(0) => break,
-                Ok(count) => {
-                    hasher.update(bytes.get(..count).unwrap_or_default());
-                    size += count as u64;
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                // What the disk does not give back is not there.
-                Err(_) => {
-                    discard(&file, &path);
-                    return Ok(None);
-                }
+        match Digest::of_stream(&file) {
+            Ok((found, size)) if found == *digest => Ok(Some(size)),
+            // What the disk does not give back is not there.
+            Ok(_) | Err(_) => {
+                discard(&file, &path);
+                Ok(None)
             }
         }
-        if Digest::from_bytes(hasher.finalize().into()) == *digest {
-            return Ok(Some(size));
-        }
-        discard(&file, &path);
-        Ok(None)
     }
 
     pub(super) fn blobs(&self) -> PathBuf {

@@ -6,7 +6,6 @@
 use std::{collections::BTreeMap, io::Read};
 
 use serde::Deserialize;
-use sha2::Digest as _;
 
 use crate::{
     layer,
@@ -80,30 +79,16 @@ fn checked_layer(store: &Store, digest: Digest, size: u64, id: DiffId) -> Result
         return Ok(Descriptor::new(media_type::LAYER, digest, size));
     }
     let missing = || Error::Missing { digest, what: "a layer" };
-    let reader = || store.open_blob(&Descriptor::new(media_type::LAYER, digest, size))?.ok_or_else(missing);
     let broken = |source| Error::Stream { what: format!("the layer {digest}"), source };
     let mut magic = [0; 4];
-    reader()?.read_exact(&mut magic).map_err(broken)?;
+    let mut start = store.open_blob(&Descriptor::new(media_type::LAYER, digest, size))?.ok_or_else(missing)?;
+    start.read_exact(&mut magic).map_err(broken)?;
     let kind = match magic {
         [0x1f, 0x8b, ..] => media_type::LAYER_GZIP,
         [0x28, 0xb5, 0x2f, 0xfd] => media_type::LAYER_ZSTD,
         _ => return Err(Error::bad(digest.to_string(), format!("the layer should have the diff id {id}"))),
     };
-    let mut hash = sha2::Sha256::new();
-    let mut plain = layer::decompress(reader()?).map_err(broken)?;
-    let mut buffer = vec![0; 1 << 16];
-    loop {
-        match plain.read(&mut buffer) {
-            Ok(0) => break,
-            Ok(count) => hash.update(buffer.get(..count).unwrap_or_default()),
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(broken(error)),
-        }
-    }
-    let found = DiffId(Digest::from_bytes(hash.finalize().into()));
-    if found == id {
-        Ok(Descriptor::new(kind, digest, size))
-    } else {
-        Err(Error::bad(digest.to_string(), format!("the layer's diff id is {found}, the config says {id}")))
-    }
+    let blob = Descriptor::new(kind, digest, size);
+    layer::verify(store, &blob, &id)?;
+    Ok(blob)
 }
