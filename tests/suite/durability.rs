@@ -1,7 +1,7 @@
 //! A store that is damaged, killed or full: the next build succeeds, what was committed is what it was, and nothing wrong is used.
 //!
-//! `LAPSTRAKE_TEST_DAMAGE=all` damages every file in every way, else some of each kind are; `LAPSTRAKE_TEST_FULL` is the number of
-//! builds on a full disk, for each file system.
+//! `LAPSTRAKE_TEST_DAMAGE=all` damages every file in every way, else some of each kind are; `LAPSTRAKE_TEST_DAMAGES` is the number of
+//! builds after several damages, `LAPSTRAKE_TEST_FULL` that on a full disk, for each file system.
 
 use std::{
     collections::BTreeMap,
@@ -11,6 +11,7 @@ use std::{
     process::Command,
 };
 
+use super::killing::random;
 use crate::harness::{Image, Project, am_root, busybox_layout, differences, need, need_root, output_of};
 
 /// Without a network a base that is damaged comes back only if the build brings it.
@@ -74,7 +75,8 @@ fn damage(path: &Path, how: &str) {
         "flipped" => {
             let mut bytes = bytes;
             let middle = bytes.len() / 2;
-            bytes[middle] ^= 0x10;
+            // It may be empty from a round before.
+            bytes.get_mut(middle).into_iter().for_each(|byte| *byte ^= 0x10);
             fs::write(path, bytes).unwrap();
         }
         "emptied" => fs::write(path, "").unwrap(),
@@ -117,6 +119,44 @@ fn whatever_file_of_a_store_is_damaged_the_next_build_succeeds_with_the_same_fil
     // What was damaged and not needed may be there still; a check finds it, and a second one nothing.
     let _first = project.run(["fsck"]);
     let _second = project.run(["fsck"]).good();
+}
+
+/// So many damages in so many ways that one hides another.
+#[test]
+fn whatever_files_of_a_store_are_damaged_together_the_next_build_succeeds_with_the_same_files() {
+    let project = project();
+    let stages = "FROM base AS other\nRUN mkdir /o && echo other > /o/other\nCOPY app/1 /o/\n";
+    project.dockerfile(&format!(
+        "{stages}{DOCKERFILE}COPY --from=other /o /o\nRUN --mount=from=other,target=/m cp /m/o/other /again && cat /late > /last\n"
+    ));
+    let references = ["late", "later"].map(|late| {
+        fs::write(project.context().join("late"), late).unwrap();
+        (late, build(&project).tree())
+    });
+    let rounds = std::env::var("LAPSTRAKE_TEST_DAMAGES").ok().and_then(|text| text.parse().ok()).unwrap_or(12);
+    for round in 0..rounds {
+        // Of a hundred files.
+        let share = [3, 10, 30, 100][round % 4];
+        let mut done = Vec::new();
+        for path in files(project.store()).into_values().flatten().filter(|path| path.is_file()) {
+            if random(100) < share {
+                let how = DAMAGES[usize::try_from(random(6)).unwrap()];
+                damage(&path, how);
+                done.push(format!("{} {how}", path.display()));
+            }
+        }
+        for dir in ["index", "trees", "layers", "cache"] {
+            if random(4) == 0 {
+                fs::remove_dir_all(project.store().join(dir)).unwrap();
+                done.push(format!("no {dir}"));
+            }
+        }
+        let (late, reference) = &references[usize::try_from(random(2)).unwrap()];
+        fs::write(project.context().join("late"), late).unwrap();
+        println!("{round}: {late}: {done:#?}");
+        let wrong = differences(reference, &build(&project).tree());
+        assert!(wrong.is_empty(), "{wrong:?}");
+    }
 }
 
 /// What several threads of a build find damaged at once, before the step that needs it asks for it.

@@ -80,7 +80,7 @@ fn kill_and_wait(build: &mut Child) {
     wait_until("the processes of a killed build to be gone", || gone().then_some(()));
 }
 
-fn random(below: u64) -> u64 {
+pub(crate) fn random(below: u64) -> u64 {
     RandomState::new().build_hasher().finish() % below
 }
 
