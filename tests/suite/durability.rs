@@ -11,8 +11,11 @@ use std::{
     process::Command,
 };
 
-use super::killing::random;
-use crate::harness::{Image, Project, am_root, busybox_layout, differences, need, need_root, output_of};
+use crate::{
+    harness::{Image, Project, am_root, busybox_layout, differences, need, need_root, output_of},
+    hostile::kept::rotate,
+    killing::random,
+};
 
 /// Without a network a base that is damaged comes back only if the build brings it.
 const DOCKERFILE: &str = "FROM base\nCOPY app /app\nRUN mkdir /made && echo one > /made/one && ln -s one /made/link\nRUN --mount=type=cache,target=/c echo two > /made/two && echo x >> /c/x\nCOPY --chmod=0640 late /late\nRUN cat /late /made/one > /all\n";
@@ -143,6 +146,12 @@ fn whatever_files_of_a_store_are_damaged_together_the_next_build_succeeds_with_t
                 let how = DAMAGES[usize::try_from(random(6)).unwrap()];
                 damage(&path, how);
                 done.push(format!("{} {how}", path.display()));
+            }
+        }
+        for dir in ["index", "blobs/sha256", "cache", "refs"] {
+            if random(4) == 0 {
+                rotate(&project.store().join(dir));
+                done.push(format!("{dir} under each other's names"));
             }
         }
         for dir in ["index", "trees", "layers", "cache"] {

@@ -11,7 +11,7 @@
 mod archives;
 mod canary;
 mod forge;
-mod kept;
+pub(crate) mod kept;
 mod links;
 mod sizes;
 mod steps;

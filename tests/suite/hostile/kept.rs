@@ -43,7 +43,7 @@ fn what_is_kept_under_the_name_of_another_is_not_taken_for_it() {
 }
 
 /// Each file gets the name of the next.
-fn rotate(dir: &std::path::Path) {
+pub(crate) fn rotate(dir: &std::path::Path) {
     let mut files: Vec<PathBuf> = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_file()).collect();
     files.sort();
     let Some(last) = files.last() else { return };
