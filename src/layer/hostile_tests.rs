@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     oci::Digest,
-    tree::{Kind, Row},
+    tree::{Kind, Row, Xattrs},
 };
 
 /// Entries as a hostile writer makes them: any name, any target.
@@ -146,6 +146,27 @@ fn duplicates_and_disorder_end_as_the_last_entry_says() {
     assert_eq!(read(Tar::new().file("b", "1").hard("a", "b").file("b", "22")), ["/a file 1", "/b file 2"]);
     assert_eq!(read(Tar::new().file("b", "1").hard("a", "b").hard("c", "/a")), ["/a file 1", "/b file 1 = /a", "/c file 1 = /a"]);
     assert_eq!(read(Tar::new().dir("a").file("a/b", "").dir("a")), ["/a dir", "/a/b file 0"], "attributes, not entries, are replaced");
+}
+
+#[test]
+fn an_index_is_not_made_large_by_names_that_repeat_what_is_long() {
+    let meta = Meta { xattrs: Xattrs::from([(b"user.a".to_vec(), vec![b'x'; 60_000])]), ..meta(0o644) };
+    let head = header::Header { name: b"a", meta: &meta, type_flag: b'0', size: 0, link: b"", device: (0, 0) };
+    let mut attributes = Tar(header::format(&head).unwrap());
+    let long = ["d".repeat(200).as_str(); 20].join("/");
+    let mut paths = Tar::new().file("y", "").hard(&long, "y");
+    for number in 0..70_000 {
+        paths = paths.hard(&format!("z{number}"), "y");
+        if number % 15 == 0 {
+            attributes = attributes.hard(&format!("b{number}"), "a");
+        }
+    }
+    let bench = Bench::new();
+    for tar in [attributes.end(), paths.end()] {
+        let read = index(&bench.store, &bench.blob(&tar), &DiffId(Digest::of(&tar)), &Chain::default());
+        let refused = read.err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(refused.contains("repeat more"), "{refused}");
+    }
 }
 
 #[test]

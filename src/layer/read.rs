@@ -21,7 +21,7 @@ use super::{
     archive::{Entries, Member, MemberKind},
     canonical::{self, Keeper, OPAQUE, Sort, WHITEOUT},
 };
-use crate::tree::{Chain, ContentDigest, Entry, Found, Index, IndexWriter, Kind, Meta, Row, Step, TreePath, Xattrs, resolve_with};
+use crate::tree::{Chain, ContentDigest, Entry, Found, Index, IndexWriter, Kind, Meta, Row, Step, TreePath, Unfit, Xattrs, resolve_with};
 
 /// No layer that people use is near these; they bound what a small blob can make us hold.
 const MAX_ROWS: usize = 4_000_000;
@@ -528,11 +528,9 @@ impl Unpacker<'_> {
         }
         let mut index = IndexWriter::default();
         for (path, slot) in self.slots {
-            let disordered = || bad(format!("`{path}` is not in order"));
+            let unfit = |unfit: Unfit| bad(format!("`{path}`: {}", unfit.reason()));
             let Slot::Put { inode, opaque } = slot else {
-                if !index.whiteout(path.clone()) {
-                    return Err(disordered());
-                }
+                index.whiteout(path.clone()).map_err(unfit)?;
                 continue;
             };
             let Some(entry) = self.inodes.get(inode) else { continue };
@@ -544,9 +542,7 @@ impl Unpacker<'_> {
                 Some(Some(first)) => Some(first.clone()),
                 None => None,
             };
-            if !index.put(&path, &Row::Put { entry: entry.clone(), link, opaque }) {
-                return Err(disordered());
-            }
+            index.put(&path, &Row::Put { entry: entry.clone(), link, opaque }).map_err(unfit)?;
         }
         for (path, bytes) in self.kept {
             index.keep(path, Arc::from(bytes));

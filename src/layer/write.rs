@@ -19,8 +19,6 @@ use crate::{
     tree::{Chain, ContentDigest, Entry, Index, IndexWriter, Kind, Meta, Row, TreePath, Xattrs},
 };
 
-/// Why a path cannot be written.
-const LATE: &str = "it comes after what follows it";
 /// How much is read of a file at once.
 const READ: usize = 256 * 1024;
 
@@ -103,9 +101,7 @@ impl Emitter<'_> {
             let name = [canonical::WHITEOUT, path.name()].concat();
             let name = if dir.is_root() { name } else { [dir.as_bytes(), b"/", &name].concat() };
             self.header(path, &Header { name: &name, meta: &none, type_flag: b'0', size: 0, link: b"", device: (0, 0) })?;
-            if !self.index.whiteout(path.clone()) {
-                return Err(bad_name(path, LATE));
-            }
+            self.index.whiteout(path.clone()).map_err(|unfit| bad_name(path, unfit.reason()))?;
         }
         Ok(())
     }
@@ -169,7 +165,7 @@ impl Emitter<'_> {
     }
 
     fn row(&mut self, path: &TreePath, row: &Row) -> Result<(), Error> {
-        if self.index.put(path, row) { Ok(()) } else { Err(bad_name(path, LATE)) }
+        self.index.put(path, row).map_err(|unfit| bad_name(path, unfit.reason()))
     }
 
     /// Copies a file's bytes, which must be as many as was said and have the digest that was said.

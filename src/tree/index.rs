@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    Entry, TreePath,
+    Entry, Kind, TreePath,
     form::{self, Kept, Table},
     path::walk_order,
 };
@@ -145,6 +145,14 @@ impl Index {
     }
 }
 
+/// How many bytes of a row are those of its inode's first name.
+fn repeated(row: &Row) -> usize {
+    let Row::Put { entry, link: Some(first), .. } = row else { return 0 };
+    let target = if let Kind::Symlink { target } = &entry.kind { target.len() } else { 0 };
+    let attributes: usize = entry.meta.xattrs.iter().map(|(name, value)| name.len() + value.len()).sum();
+    first.as_bytes().len() + target + attributes
+}
+
 /// Is a path below another one, by their bytes?
 fn within(path: &[u8], dir: &[u8]) -> bool {
     path.strip_prefix(dir).is_some_and(|rest| rest.starts_with(b"/"))
@@ -195,12 +203,37 @@ impl IndexBuilder {
     }
 }
 
+/// Why a row cannot be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unfit {
+    /// What comes after it is there already.
+    Late,
+    /// Further names of inodes have the attributes and targets of the first, and that one's path. These would be more bytes than an
+    /// index may be made to hold by a name that takes none.
+    Repeats,
+}
+
+impl Unfit {
+    /// In words that follow the path.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::Late => "it comes after what follows it",
+            Self::Repeats => "hard links as it is one repeat more than any layer may hold",
+        }
+    }
+}
+
+/// In bytes. A million hard links repeat a hundred or two each.
+const MOST_REPEATED: usize = 256 << 20;
+
 /// Takes rows in the order of paths; whiteouts may come before their turn.
 #[derive(Debug, Default)]
 pub struct IndexWriter {
     rows: Table,
     ahead: BTreeSet<TreePath>,
     kept: Kept,
+    /// Bytes in the rows of further names that the first name's has.
+    repeated: usize,
 }
 
 impl IndexWriter {
@@ -209,26 +242,32 @@ impl IndexWriter {
         if self.ahead.contains(path) { Some(Row::Whiteout) } else { self.rows.find(path.as_bytes()) }
     }
 
-    /// One more row. `false`: it comes too late.
-    pub fn put(&mut self, path: &TreePath, row: &Row) -> bool {
+    /// One more row.
+    pub fn put(&mut self, path: &TreePath, row: &Row) -> Result<(), Unfit> {
         while let Some(first) = self.ahead.first()
             && first < path
             && let Some(first) = self.ahead.pop_first()
         {
-            if !self.rows.push(&first, &Row::Whiteout) {
-                return false;
-            }
+            self.push(&first, &Row::Whiteout)?;
         }
-        !self.ahead.contains(path) && self.rows.push(path, row)
+        self.repeated = self.repeated.saturating_add(repeated(row));
+        if self.repeated > MOST_REPEATED {
+            return Err(Unfit::Repeats);
+        }
+        if self.ahead.contains(path) { Err(Unfit::Late) } else { self.push(path, row) }
     }
 
-    /// What is gone. `false`: it comes too late.
-    pub fn whiteout(&mut self, path: TreePath) -> bool {
-        let in_time = self.rows.may_follow(path.as_bytes());
-        if in_time {
-            let _new: bool = self.ahead.insert(path);
+    fn push(&mut self, path: &TreePath, row: &Row) -> Result<(), Unfit> {
+        if self.rows.push(path, row) { Ok(()) } else { Err(Unfit::Late) }
+    }
+
+    /// What is gone.
+    pub fn whiteout(&mut self, path: TreePath) -> Result<(), Unfit> {
+        if !self.rows.may_follow(path.as_bytes()) {
+            return Err(Unfit::Late);
         }
-        in_time
+        let _new: bool = self.ahead.insert(path);
+        Ok(())
     }
 
     /// Keeps a small file's bytes.

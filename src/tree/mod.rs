@@ -14,7 +14,7 @@ mod path;
 
 pub use chain::{Chain, Found, Unresolved};
 pub(crate) use chain::{Step, resolve_with};
-pub use index::{BadIndex, Index, IndexBuilder, IndexWriter, Row};
+pub use index::{BadIndex, Index, IndexBuilder, IndexWriter, Row, Unfit};
 pub use moments::Moments;
 pub use owner::{Inode, MARK, Owner, OwnerTable};
 pub use path::{BadPath, TreePath, walk_order};

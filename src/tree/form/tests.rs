@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::super::{Index, IndexBuilder, IndexWriter};
+use super::super::{Index, IndexBuilder, IndexWriter, Unfit};
 use super::*;
 
 fn path(text: &str) -> TreePath {
@@ -230,14 +230,15 @@ fn rows_are_found_and_gone_through_in_both_directions_wherever_blocks_end() {
 #[test]
 fn a_writer_takes_rows_in_order_alone_and_puts_whiteouts_where_they_belong() {
     let mut writer = IndexWriter::default();
-    assert!(writer.put(&path("d"), &put(Kind::Dir)));
-    assert!(writer.whiteout(path("d/m")));
+    writer.put(&path("d"), &put(Kind::Dir)).unwrap();
+    writer.whiteout(path("d/m")).unwrap();
     assert_eq!(writer.row(&path("d/m")), Some(Row::Whiteout));
-    assert!(writer.put(&path("d/a"), &put(Kind::Fifo)) && writer.put(&path("d/z"), &put(Kind::Fifo)));
-    assert!(!writer.put(&path("d/y"), &put(Kind::Fifo)));
+    writer.put(&path("d/a"), &put(Kind::Fifo)).unwrap();
+    writer.put(&path("d/z"), &put(Kind::Fifo)).unwrap();
+    assert_eq!(writer.put(&path("d/y"), &put(Kind::Fifo)), Err(Unfit::Late));
     // A whiteout that were lost would show what is gone.
-    assert!(!writer.whiteout(path("d/b")) && !writer.whiteout(path("d/z")));
-    assert!(writer.whiteout(path("e")));
+    assert_eq!([path("d/b"), path("d/z")].map(|late| writer.whiteout(late)), [Err(Unfit::Late); 2]);
+    writer.whiteout(path("e")).unwrap();
     let names: Vec<String> = writer.finish().rows().map(|(path, _)| path.to_string()).collect();
     assert_eq!(names, ["/d", "/d/a", "/d/m", "/d/z", "/e"]);
 }
