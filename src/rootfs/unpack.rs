@@ -10,6 +10,7 @@
 //! Source: docs/reference.md (ADD); moby go-archive `Unpack`, as BuildKit calls it, by behaviour.
 
 use std::{
+    cell::Cell,
     io::{self, Read, Write as _},
     os::fd::OwnedFd,
     path::PathBuf,
@@ -40,8 +41,10 @@ const IN_MEMORY: u64 = 32 << 20;
 const LONGEST: (usize, usize) = (4096, 255);
 /// More members than any file system would like to hold.
 const MOST_MEMBERS: u64 = 8_000_000;
-/// Names and attributes, which are kept in memory: half of what a base's layer may have.
+/// Names, attributes and targets, which are kept in memory: half of what a base's layer may have.
 const MOST_WEIGHT: usize = 256 << 20;
+/// What is more than either.
+const TOO_MANY: &str = "is one too many";
 
 /// Where the bytes of unpacked files wait to be written into a layer. It is to outlive the changes that come of it.
 #[derive(Debug)]
@@ -169,6 +172,8 @@ struct Unpacking<'a> {
     chown: Option<(u32, u32)>,
     now: i64,
     over: Over,
+    /// Of names, attributes and targets so far, in bytes.
+    weight: Cell<usize>,
 }
 
 impl Draft {
@@ -181,18 +186,19 @@ impl Draft {
         let dest = TreePath::clean(placement.dest.as_bytes())?;
         let root = self.resolve(&dest, true, over)?;
         self.make_dirs(&root, placement.making(), over)?;
-        let unpacking = Unpacking { archive, spool, root, chown: placement.chown, now: placement.now, over };
+        let unpacking = Unpacking { archive, spool, root, chown: placement.chown, now: placement.now, over, weight: Cell::new(0) };
         let mut raw = Hashing { from: archive.open()?, hasher: blake3::Hasher::new() };
         {
             let plain = layer::decompress(&mut raw).map_err(|error| archive.failed(&error.into()))?;
             let mut entries = Entries::new(plain);
-            let (mut count, mut weight) = (0, 0);
+            let mut count = 0;
             while let Some(member) = entries.next_member().map_err(|error| archive.failed(&error))? {
                 count += 1;
-                weight += member.name.len() + member.meta.xattrs.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
-                if count > MOST_MEMBERS || weight > MOST_WEIGHT {
-                    return Err(archive.refused(&member, "is one too many"));
+                if count > MOST_MEMBERS {
+                    return Err(archive.refused(&member, TOO_MANY));
                 }
+                let target = if let MemberKind::Symlink(target) = &member.kind { target.len() } else { 0 };
+                unpacking.weigh(&member, &member.meta, target)?;
                 self.lay(&unpacking, &member, &mut entries.body())?;
             }
         }
@@ -267,6 +273,8 @@ impl Draft {
                 None => return Err(at.archive.refused(member, "is a link to something that is not there")),
             },
         };
+        // A name that has all that its first one has.
+        at.weigh(member, &meta, if let Put::Symlink(target) = &put { target.len() } else { 0 })?;
         self.put(path.clone(), meta, put, at.over);
         Ok(())
     }
@@ -289,6 +297,13 @@ impl Draft {
 }
 
 impl Unpacking<'_> {
+    /// Counts what is kept of a member, which is refused if that is too much.
+    fn weigh(&self, member: &Member, meta: &Meta, target: usize) -> Result<(), Error> {
+        let attributes: usize = meta.xattrs.iter().map(|(name, value)| name.len() + value.len()).sum();
+        self.weight.set(self.weight.get() + member.name.len() + attributes + target);
+        if self.weight.get() > MOST_WEIGHT { Err(self.archive.refused(member, TOO_MANY)) } else { Ok(()) }
+    }
+
     /// A name below the destination.
     fn path(&self, member: &Member, name: &[u8]) -> Result<TreePath, Error> {
         let mut depth = 0_usize;

@@ -19,7 +19,8 @@ use crate::{
     tree::Index,
 };
 
-/// An index has some hundred bytes for each path; ten million paths are more than any layer has.
+/// An index has some sixty bytes for each path, of which a layer may have four million, and their long names and attributes, which
+/// `layer::read` and the index's writer bound below a GiB.
 const INDEX: Sealed = Sealed { kind: "index", limit: 4 << 30, durable: false };
 
 /// A descriptor.

@@ -224,7 +224,7 @@ impl Unfit {
 }
 
 /// In bytes. A million hard links repeat a hundred or two each.
-const MOST_REPEATED: usize = 256 << 20;
+const MOST_REPEATED: usize = 160 << 20;
 
 /// Takes rows in the order of paths; whiteouts may come before their turn.
 #[derive(Debug, Default)]

@@ -173,6 +173,17 @@ fn a_bomb_takes_time_and_no_memory() {
     let _file = ground.project.file("bomb.tar.gz", gzip(&entries));
     let _case = ground.case();
     ground.inside("10: 20,000 entries", &ground.builds("FROM scratch\nADD bomb.tar.gz /\n", &[]));
+    // Each further name of a file has its attributes in an index: 20 GB of them.
+    let records: String = (0..60).fold(String::new(), |mut all, at| {
+        write!(all, "{}", record(&format!("SCHILY.xattr.user.{at}"), &"v".repeat(16_000))).unwrap();
+        all
+    });
+    let mut names = Tar::new().pax(records.as_bytes()).file("f", "").cut();
+    for at in 0..20_000 {
+        names.extend(Tar::new().hard(&format!("n{at}"), "f").cut());
+    }
+    names.extend([0; 1024]);
+    both(&ground, "10: 20,000 names of a file with a MB of attributes", &gzip(&names), &names, GZIP, true);
     // zstd says how much memory its window needs: 2 GiB here.
     let window = b"\x28\xb5\x2f\xfd\x00\xa8\x01\x00\x00".to_vec();
     for (what, blob) in [("10: a zstd window of 2 GiB", window), ("10: a bomb in a bomb", gzip(&bomb(&[], 64)))] {
