@@ -1,4 +1,5 @@
-//! What a build learnt of files, on its way into the record: the latest in memory, the rest in sorted runs on tapes.
+//! What a build learnt of files, on its way into the record: the latest in memory, the rest in sorted runs on tapes. What is
+//! learnt in the order of a walk is one run, whatever its length: to find a file costs its logarithm.
 
 use std::{
     cmp::Reverse,
@@ -20,7 +21,7 @@ const STEP: usize = 32;
 #[derive(Debug)]
 pub(super) struct Learned {
     store: Store,
-    recent: BTreeMap<TreePath, Known>,
+    recent: Rows,
     runs: Vec<Run>,
 }
 
@@ -33,6 +34,9 @@ struct Run {
     places: Vec<(TreePath, u64)>,
     last: TreePath,
 }
+
+/// The latest, on their way to a tape.
+type Rows = BTreeMap<TreePath, Known>;
 
 /// The next row of a run: by path, and of equal paths that of the latest run first.
 type Next = Reverse<(TreePath, Reverse<usize>, Vec<u8>)>;
@@ -59,21 +63,24 @@ impl Learned {
     /// That a tape cannot be written costs reading the files again.
     pub(super) fn put(&mut self, path: TreePath, known: Known) {
         drop(self.recent.insert(path, known));
-        if self.recent.len() >= RECENT
-            && let Ok(run) = Run::of(&self.store, &std::mem::take(&mut self.recent))
-        {
+        if self.recent.len() < RECENT {
+            return;
+        }
+        let recent = std::mem::take(&mut self.recent);
+        // Only the latest run: of what is learnt twice that of the later run counts.
+        let follows = |run: &mut Run| recent.first_key_value().is_some_and(|(first, _)| run.last < *first);
+        let mut run = self.runs.pop_if(follows).unwrap_or_else(|| Run::new(&self.store));
+        if run.extend(&recent).is_ok() {
             self.runs.push(run);
         }
     }
 
     /// Hands on all of them, in the order of paths: what a row says behind its path.
     pub(super) fn each(&self, mut take: impl FnMut(&[u8], &[u8]) -> Result<(), store::Error>) -> Result<(), store::Error> {
-        let mut recent = Vec::new();
-        if !self.recent.is_empty() {
-            recent.push(Run::of(&self.store, &self.recent)?);
-        }
+        let mut recent = Run::new(&self.store);
+        recent.extend(&self.recent)?;
         let mut readers: Vec<(TapeReader<'_>, usize)> =
-            self.runs.iter().chain(&recent).map(|run| (run.tape.reader(0), run.count)).collect();
+            self.runs.iter().chain([&recent]).map(|run| (run.tape.reader(0), run.count)).collect();
         let mut heap = BinaryHeap::new();
         let mut next = |number: usize| -> Result<Option<Next>, store::Error> {
             let Some((reader, left)) = readers.get_mut(number).filter(|(_, left)| *left > 0) else { return Ok(None) };
@@ -81,7 +88,7 @@ impl Learned {
             let row = reader.framed()?;
             Ok(Some(Reverse((path_of(&row)?, Reverse(number), row))))
         };
-        for number in 0..self.runs.len() + recent.len() {
+        for number in 0..=self.runs.len() {
             heap.extend(next(number)?);
         }
         let mut last: Option<TreePath> = None;
@@ -100,26 +107,32 @@ impl Learned {
 }
 
 impl Run {
-    fn of(store: &Store, rows: &BTreeMap<TreePath, Known>) -> Result<Self, store::Error> {
-        let last = rows.last_key_value().map(|(path, _)| path.clone()).unwrap_or_default();
-        let mut run = Self { tape: Tape::new(Some(store)), count: rows.len(), places: Vec::new(), last };
+    /// An empty one.
+    fn new(store: &Store) -> Self {
+        Self { tape: Tape::new(Some(store)), count: 0, places: Vec::new(), last: TreePath::default() }
+    }
+
+    /// Puts rows behind the last. After an error it is of no use.
+    fn extend(&mut self, rows: &Rows) -> Result<(), store::Error> {
         let (mut row, mut out) = (Vec::new(), Vec::new());
-        for (number, (path, known)) in rows.iter().enumerate() {
-            if number % STEP == 0 {
-                run.places.push((path.clone(), run.tape.len()));
+        for (path, known) in rows {
+            if self.count.is_multiple_of(STEP) {
+                self.places.push((path.clone(), self.tape.len()));
             }
             row.clear();
             out.clear();
             put_row(&mut row, path, known);
             framed(&mut out, &row);
-            run.tape.append(&out)?;
+            self.tape.append(&out)?;
+            self.count += 1;
         }
-        run.tape.settle()?;
-        Ok(run)
+        self.tape.settle()?;
+        self.last = rows.last_key_value().map(|(path, _)| path.clone()).unwrap_or_default();
+        Ok(())
     }
 
     fn find(&self, path: &TreePath) -> Result<Option<Known>, store::Error> {
-        // A walk asks for each file, and all runs but one or two lie elsewhere: those are not searched.
+        // A walk asks for each file, and most lie elsewhere: those are not searched for.
         if *path > self.last || self.places.first().is_none_or(|(first, _)| path < first) {
             return Ok(None);
         }
@@ -144,4 +157,70 @@ impl Run {
 
 fn path_of(row: &[u8]) -> Result<TreePath, store::Error> {
     Fields(row).framed().and_then(|path| TreePath::parse(path).ok()).ok_or_else(store::garbled)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn store() -> (tempfile::TempDir, Store) {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        (dir, store)
+    }
+
+    /// Of a file of this size.
+    fn known(size: u64) -> Known {
+        let row = [[0; 8], size.to_le_bytes(), [0; 8]].concat();
+        Fields(&[row, vec![0; 52]].concat()).known().unwrap()
+    }
+
+    fn path(number: u64) -> TreePath {
+        TreePath::parse(format!("d{:03}/f{:03}", number / 1000, number % 1000).as_bytes()).unwrap()
+    }
+
+    const MANY: u64 = 5 * RECENT as u64 + 7;
+
+    fn finds_all(all: &Learned) {
+        for number in (0..MANY).step_by(97) {
+            assert_eq!(all.find(&path(number)), Some(known(number)), "{number}");
+        }
+        let mut count = 0;
+        all.each(|have, _| {
+            assert_eq!(have, path(count).as_bytes());
+            count += 1;
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!(count, MANY);
+    }
+
+    #[test]
+    fn what_is_learnt_in_the_order_of_a_walk_is_one_run_however_many_files_it_is() {
+        let (_dir, store) = store();
+        let mut all = Learned::new(&store);
+        (0..MANY).for_each(|number| all.put(path(number), known(number)));
+        assert_eq!(all.runs.len(), 1);
+        finds_all(&all);
+    }
+
+    #[test]
+    fn a_second_walk_over_files_before_the_first_is_a_run_of_its_own_and_goes_on_as_one() {
+        let (_dir, store) = store();
+        let mut all = Learned::new(&store);
+        let middle = 3 * RECENT as u64;
+        (middle..MANY).chain(0..middle).for_each(|number| all.put(path(number), known(number)));
+        // What was in memory when the first ended went with the second's.
+        assert!((2..=3).contains(&all.runs.len()), "{}", all.runs.len());
+        finds_all(&all);
+    }
+
+    #[test]
+    fn what_is_learnt_again_counts_though_the_run_before_went_on() {
+        let (_dir, store) = store();
+        let mut all = Learned::new(&store);
+        (0..MANY).for_each(|number| all.put(path(number), known(number + 1)));
+        (0..MANY).for_each(|number| all.put(path(number), known(number)));
+        finds_all(&all);
+    }
 }
