@@ -127,6 +127,32 @@ impl<'de> Deserialize<'de> for Digest {
 mod tests {
     use super::*;
 
+    /// Interrupted before each piece; fails after the last, if it is to.
+    struct Pieces(Vec<u8>, bool, bool);
+
+    impl Read for Pieces {
+        fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+            self.1 = !self.1;
+            match self {
+                Self(_, true, _) => Err(io::ErrorKind::Interrupted.into()),
+                Self(left, _, true) if left.is_empty() => Err(io::ErrorKind::ConnectionReset.into()),
+                Self(left, ..) => {
+                    let length = left.len().min(into.len()).min(777);
+                    into[..length].copy_from_slice(&left[..length]);
+                    drop(left.drain(..length));
+                    Ok(length)
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_stream_has_the_digest_of_its_bytes_or_none() {
+        let bytes = b"0123456789".repeat(1000);
+        assert_eq!(Digest::of_stream(Pieces(bytes.clone(), false, false)).unwrap(), (Digest::of(&bytes), 10_000));
+        assert_eq!(Digest::of_stream(Pieces(bytes, false, true)).unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+    }
+
     #[test]
     fn a_digest_is_the_same_as_text_and_back() {
         // The SHA-256 of nothing, from FIPS 180.

@@ -95,7 +95,7 @@ impl Tape {
         Ok(())
     }
 
-    /// Reads from a place on. Several may read at once.
+    /// Reads from a place on, in bytes from the first. Several may read at once.
     pub fn reader(&self, from: u64) -> TapeReader<'_> {
         TapeReader { tape: self, at: from, ahead: Vec::new(), used: 0 }
     }
@@ -120,7 +120,7 @@ impl Tape {
     }
 }
 
-/// A place on a tape.
+/// A place on a tape. What a file does not give back, or what ends too early, is an error each time it is asked for.
 #[derive(Debug)]
 pub struct TapeReader<'a> {
     tape: &'a Tape,
@@ -131,7 +131,7 @@ pub struct TapeReader<'a> {
 }
 
 impl TapeReader<'_> {
-    /// So many bytes, the next ones.
+    /// So many bytes, the next ones. Where there are not so many it is an error, and no memory is taken for them.
     pub fn exactly(&mut self, length: usize) -> Result<Vec<u8>, Error> {
         let left = (self.ahead.len() - self.used) as u64 + self.tape.len().saturating_sub(self.at);
         if length as u64 > left {

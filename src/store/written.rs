@@ -2,8 +2,9 @@
 //!
 //! A blob that was digested while it was written need not be digested again by the same build to be copied out, as long as it is the very
 //! file, and nothing has touched it: device, inode, size and the time of its last change (which nobody can set, and which every
-//! write and every new name move) are what they were when it got its name. The engine tells the front these; any difference, and
-//! whatever another build wrote, is digested as ever.
+//! write and every new name move) are what they were just after it got its name. The engine tells the front these; any difference,
+//! and whatever another build wrote, is digested as ever. Kernels before 6.13 move that time by ticks of 1 to 10 ms: there somebody
+//! who writes into the file in the very tick in which it got its name is not seen. That is nobody but the user.
 
 use std::{
     collections::BTreeMap,
