@@ -26,7 +26,7 @@ use crate::{
         PathError,
         dir::{self, FileKind},
     },
-    tree::{self, Chain, ContentDigest, Kind, Meta, OwnerTable, TreePath},
+    tree::{self, Chain, ContentDigest, Kind, Meta, OwnerTable, TreePath, Xattrs},
 };
 
 /// The canonical changes that an upper directory stands for.
@@ -209,8 +209,11 @@ impl<'a> Walk<'a> {
             first.clone_into(path);
             *shown = first.to_string();
         }
+        // Attributes may be long and names many: the first has them for all.
+        let Meta { mode, uid, gid, mtime, .. } = group.meta;
         for name in names {
-            drop(self.changes.insert(name, Change::Put(group.meta.clone(), Node::HardLink(first.clone()))));
+            let meta = Meta { mode, uid, gid, mtime, xattrs: Xattrs::new() };
+            drop(self.changes.insert(name, Change::Put(meta, Node::HardLink(first.clone()))));
         }
         drop(self.changes.insert(first, Change::Put(group.meta, group.node)));
         Ok(())

@@ -87,7 +87,8 @@ pub enum Node {
     Dir,
     /// A symbolic link.
     Symlink(Vec<u8>),
-    /// Another name of a file that is put in the same changes under the path given, which is earlier in the order.
+    /// Another name of a file that is put in the same changes under the path given, which is earlier in the order. Its metadata are
+    /// that one's, whatever is said here.
     HardLink(TreePath),
     /// A character device.
     Char {

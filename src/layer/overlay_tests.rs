@@ -159,6 +159,23 @@ fn base() -> Changes {
 }
 
 #[test]
+fn the_attributes_of_a_file_are_held_once_for_all_its_names() {
+    if !is_root() {
+        return;
+    }
+    let left = Stage::on(&base()).step(&[], |root| {
+        fs::write(root.join("a/x"), "x").unwrap();
+        rustix::fs::setxattr(root.join("a/x"), "user.note", b"1", rustix::fs::XattrFlags::empty()).unwrap();
+        fs::hard_link(root.join("a/x"), root.join("a/y")).unwrap();
+    });
+    let held = ["a/x", "a/y"].map(|name| match &left.changes.listed[&path(name)] {
+        Change::Put(meta, _) => meta.xattrs.len(),
+        Change::Whiteout => panic!("{name} is there"),
+    });
+    assert_eq!(held, [1, 0]);
+}
+
+#[test]
 fn a_step_that_changes_nothing_leaves_nothing() {
     if !is_root() {
         return;
