@@ -122,38 +122,40 @@ pub enum Change {
 #[derive(Debug, Clone, Default)]
 pub struct Changes {
     listed: BTreeMap<TreePath, Change>,
-    then: Option<Arc<dyn Puts>>,
+    held: Option<Arc<dyn Puts>>,
 }
 
-/// What is put below a directory, made anew each time that it is asked for: a million files need not be in memory to become a layer.
+/// Changes that are made anew each time that they are asked for: a million files need not be in memory to become a layer.
 pub trait Puts: fmt::Debug + Send + Sync {
     /// Hands on each, in the order of paths.
     fn each(&self, take: &mut dyn FnMut(&TreePath, &Change) -> Result<(), Error>) -> Result<(), Error>;
+
+    /// What of them is a whiteout, in the order of paths.
+    fn whiteouts(&self) -> Vec<TreePath>;
 }
 
 impl From<BTreeMap<TreePath, Change>> for Changes {
     fn from(listed: BTreeMap<TreePath, Change>) -> Self {
-        Self { listed, then: None }
+        Self { listed, held: None }
     }
 }
 
 impl Changes {
-    /// With more, which all come after what is listed, in the order of paths, and of which none is a whiteout.
-    #[must_use]
-    pub fn and_then(self, puts: Arc<dyn Puts>) -> Self {
-        Self { then: Some(puts), ..self }
+    /// Those that something else holds.
+    pub fn of(puts: Arc<dyn Puts>) -> Self {
+        Self { listed: BTreeMap::new(), held: Some(puts) }
     }
 
     /// Hands on each, in the order of paths.
     pub fn each(&self, take: &mut dyn FnMut(&TreePath, &Change) -> Result<(), Error>) -> Result<(), Error> {
         self.listed.iter().try_for_each(|(path, change)| take(path, change))?;
-        self.then.as_ref().map_or(Ok(()), |puts| puts.each(take))
+        self.held.as_ref().map_or(Ok(()), |puts| puts.each(take))
     }
 
     /// All of them in memory.
     pub fn all(&self) -> Result<BTreeMap<TreePath, Change>, Error> {
         let mut all = self.listed.clone();
-        if let Some(puts) = &self.then {
+        if let Some(puts) = &self.held {
             puts.each(&mut |path, change| {
                 drop(all.insert(path.clone(), change.clone()));
                 Ok(())
@@ -162,8 +164,9 @@ impl Changes {
         Ok(all)
     }
 
-    fn whiteouts(&self) -> impl Iterator<Item = &TreePath> {
-        self.listed.iter().filter_map(|(path, change)| matches!(change, Change::Whiteout).then_some(path))
+    fn whiteouts(&self) -> Vec<TreePath> {
+        let listed = self.listed.iter().filter(|(_, change)| matches!(change, Change::Whiteout)).map(|(path, _)| path.clone());
+        listed.chain(self.held.iter().flat_map(|puts| puts.whiteouts())).collect()
     }
 }
 

@@ -24,7 +24,7 @@ const READ: usize = 256 * 1024;
 
 /// Writes the tar of the changes, its end mark included.
 pub(super) fn emit(changes: &Changes, chain: &Chain, out: &mut dyn Write) -> Result<Index, Error> {
-    let mut whiteouts: BTreeMap<TreePath, Vec<&TreePath>> = BTreeMap::new();
+    let mut whiteouts: BTreeMap<TreePath, Vec<TreePath>> = BTreeMap::new();
     for path in changes.whiteouts() {
         if let Some(parent) = path.parent() {
             whiteouts.entry(parent).or_default().push(path);
@@ -56,7 +56,7 @@ fn bad_name(path: &TreePath, reason: &'static str) -> Error {
 struct Emitter<'a> {
     out: &'a mut dyn Write,
     chain: &'a Chain,
-    whiteouts: BTreeMap<TreePath, Vec<&'a TreePath>>,
+    whiteouts: BTreeMap<TreePath, Vec<TreePath>>,
     /// The directories above what was written last, that one too if it is one.
     entered: Vec<TreePath>,
     index: IndexWriter,
@@ -100,8 +100,8 @@ impl Emitter<'_> {
         for path in self.whiteouts.remove(dir).unwrap_or_default() {
             let name = [canonical::WHITEOUT, path.name()].concat();
             let name = if dir.is_root() { name } else { [dir.as_bytes(), b"/", &name].concat() };
-            self.header(path, &Header { name: &name, meta: &none, type_flag: b'0', size: 0, link: b"", device: (0, 0) })?;
-            self.index.whiteout(path.clone()).map_err(|unfit| bad_name(path, unfit.reason()))?;
+            self.header(&path, &Header { name: &name, meta: &none, type_flag: b'0', size: 0, link: b"", device: (0, 0) })?;
+            self.index.whiteout(path.clone()).map_err(|unfit| bad_name(&path, unfit.reason()))?;
         }
         Ok(())
     }

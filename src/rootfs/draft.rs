@@ -10,7 +10,7 @@ use std::{
 
 use super::{Error, laid::Laid};
 use crate::{
-    layer::{Change, Changes, Content, Node},
+    layer::{self, Change, Changes, Content, Node, Puts},
     tree::{Chain, ContentDigest, Entry, Kind, Meta, Step, TreePath, Xattrs, resolve_with},
 };
 
@@ -100,13 +100,7 @@ impl Draft {
     /// What changed against the chain: canonical.
     pub fn finish(self) -> Changes {
         let groups = self.groups();
-        // From an ordered list the map is built at once.
-        let pending = self.pending.iter().filter_map(|(path, pending)| Some((path.clone(), self.change(path, pending, &groups)?)));
-        let changes = Changes::from(pending.collect::<BTreeMap<_, _>>());
-        match self.laid {
-            Some(laid) => changes.and_then(Arc::new(laid)),
-            None => changes,
-        }
+        Changes::of(Arc::new(Finished { draft: self, groups }))
     }
 
     /// Has nothing been changed yet?
@@ -114,20 +108,8 @@ impl Draft {
         self.pending.is_empty() && self.laid.is_none()
     }
 
-    fn change(&self, path: &TreePath, pending: &Pending, groups: &BTreeMap<Group, Vec<TreePath>>) -> Option<Change> {
-        let Pending::Put(meta, put) = pending else {
-            return self.chain_at(path).map(|_| Change::Whiteout);
-        };
-        let names = group_of(put).and_then(|group| groups.get(&group));
-        if names.map_or_else(|| self.is_as_before(path, meta, put), |names| self.is_group_as_before(names)) {
-            return None;
-        }
-        let first = names.and_then(|names| names.first()).filter(|first| *first != path);
-        Some(Change::Put(meta.clone(), first.map_or_else(|| put.node(), |first| Node::HardLink(first.clone()))))
-    }
-
     /// The names of each group that has more than one.
-    fn groups(&self) -> BTreeMap<Group, Vec<TreePath>> {
+    fn groups(&self) -> BTreeMap<Group, Names> {
         let mut groups: BTreeMap<Group, Vec<TreePath>> = BTreeMap::new();
         for (path, pending) in &self.pending {
             if let Pending::Put(_, put) = pending
@@ -137,7 +119,11 @@ impl Draft {
             }
         }
         groups.retain(|_, names| names.len() > 1);
-        groups
+        let named = |names: Vec<TreePath>| Names {
+            are_as_before: self.is_group_as_before(&names),
+            first: names.into_iter().next().unwrap_or_default(),
+        };
+        groups.into_iter().map(|(group, names)| (group, named(names))).collect()
     }
 
     /// Has the chain the same at this path, by itself?
@@ -279,6 +265,54 @@ impl Draft {
             drop(self.pending.remove(&path));
             let _: bool = self.hiding.remove(&path);
         }
+    }
+}
+
+/// A draft that nothing is laid over any more. What it holds is compared with the chain when it is asked for: a second list of it would be
+/// as large.
+#[derive(Debug)]
+struct Finished {
+    draft: Draft,
+    groups: BTreeMap<Group, Names>,
+}
+
+/// The names of a group that has more than one.
+#[derive(Debug)]
+struct Names {
+    /// The others are links to it.
+    first: TreePath,
+    are_as_before: bool,
+}
+
+impl Finished {
+    fn change(&self, path: &TreePath, pending: &Pending) -> Option<Change> {
+        let Pending::Put(meta, put) = pending else {
+            return self.draft.chain_at(path).map(|_| Change::Whiteout);
+        };
+        let names = group_of(put).and_then(|group| self.groups.get(&group));
+        if names.map_or_else(|| self.draft.is_as_before(path, meta, put), |names| names.are_as_before) {
+            return None;
+        }
+        let first = names.map(|names| &names.first).filter(|first| *first != path);
+        Some(Change::Put(meta.clone(), first.map_or_else(|| put.node(), |first| Node::HardLink(first.clone()))))
+    }
+}
+
+impl Puts for Finished {
+    fn each(&self, take: &mut dyn FnMut(&TreePath, &Change) -> Result<(), layer::Error>) -> Result<(), layer::Error> {
+        for (path, pending) in &self.draft.pending {
+            if let Some(change) = self.change(path, pending) {
+                take(path, &change)?;
+            }
+        }
+        // It lies behind all that is pending.
+        self.draft.laid.as_ref().map_or(Ok(()), |laid| laid.each(take))
+    }
+
+    fn whiteouts(&self) -> Vec<TreePath> {
+        let gone =
+            self.draft.pending.iter().filter(|(path, pending)| matches!(pending, Pending::Gone) && self.draft.chain_at(path).is_some());
+        gone.map(|(path, _)| path.clone()).collect()
     }
 }
 

@@ -11,7 +11,7 @@ use super::{
     selection::{Row, Taking},
 };
 use crate::{
-    layer::{self, Change, Node, Puts},
+    layer::{self, Change, Node},
     sys::PathError,
     tree::{Chain, Meta, TreePath},
 };
@@ -96,8 +96,9 @@ impl Laid {
     }
 }
 
-impl Puts for Laid {
-    fn each(&self, take: &mut dyn FnMut(&TreePath, &Change) -> Result<(), layer::Error>) -> Result<(), layer::Error> {
+impl Laid {
+    /// Hands on each change, in the order of paths; none is a whiteout.
+    pub(super) fn each(&self, take: &mut dyn FnMut(&TreePath, &Change) -> Result<(), layer::Error>) -> Result<(), layer::Error> {
         for row in self.rows.iter() {
             let row = row.map_err(unreadable)?;
             let path = self.at.join_path(&row.path);
