@@ -3,7 +3,7 @@
 //! The tar is not kept as it is: it is read as a hostile archive into what a tree would be after extracting it (later
 //! entries over earlier ones, links in directories followed inside the root), and that tree is written as a canonical
 //! layer. Owners, modes, whole-second times, devices, links and the attributes that may be in an image are kept.
-//! Files wait in a scratch directory of the store; small ones in memory, up to a bound.
+//! Files wait in a scratch directory of the store, small ones in one file.
 
 use std::{
     collections::BTreeMap,
@@ -15,7 +15,7 @@ use std::{
 
 use crate::{
     layer::{
-        self, Change, Changes, Compression, Content, Node,
+        self, Bundle, Change, Changes, Compression, Content, Node,
         archive::{Entries, Member, MemberKind},
     },
     oci::{ImageConfig, Platform},
@@ -26,10 +26,8 @@ use crate::{
 
 use super::{Error, Image, Item, assemble};
 
-/// A file up to this size waits in memory, as long as all of them together are not larger than [`IN_MEMORY`].
-const SMALL: u64 = 16 << 10;
-/// In bytes.
-const IN_MEMORY: u64 = 64 << 20;
+/// A file of at most this size gets no file of its own while it waits.
+const SMALL: u64 = 64 << 10;
 /// How many inodes a root file system may have.
 const INODES: usize = 8_000_000;
 /// How many bytes its names, link targets and attributes may have together.
@@ -196,7 +194,8 @@ impl Tree {
 struct Spool {
     dir: Arc<OwnedFd>,
     files: u64,
-    memory: u64,
+    /// Of the small ones.
+    bundle: Bundle,
     /// Removed with all that is in it.
     _scratch: Scratch,
 }
@@ -205,15 +204,15 @@ impl Spool {
     fn new(store: &Store) -> Result<Self, Error> {
         let scratch = store.scratch()?;
         let dir = Arc::new(dir::open_root(scratch.path())?);
-        Ok(Self { dir, files: 0, memory: 0, _scratch: scratch })
+        let bundle = Bundle::within(Arc::clone(&dir));
+        Ok(Self { dir, files: 0, bundle, _scratch: scratch })
     }
 
     fn keep(&mut self, size: u64, body: &mut dyn Read, path: &TreePath) -> Result<Content, Refusal> {
-        if size <= SMALL && self.memory + size <= IN_MEMORY {
-            self.memory += size;
+        if size <= SMALL {
             let mut bytes = Vec::new();
             let _count = body.read_to_end(&mut bytes).map_err(Refusal::Stream)?;
-            return Ok(Content::Bytes(bytes.into()));
+            return Ok(Content::Bundled(self.bundle.put(&bytes).map_err(Refusal::Path)?));
         }
         self.files += 1;
         let name = self.files.to_string().into_bytes();

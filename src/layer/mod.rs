@@ -6,6 +6,7 @@
 pub mod archive;
 mod blob;
 mod block;
+mod bundle;
 mod canonical;
 mod crew;
 mod diff;
@@ -36,6 +37,7 @@ mod whole;
 mod write;
 
 pub use archive::decompress;
+pub use bundle::{Bundle, Part};
 pub use crew::employ;
 pub(crate) use header::{END, Header, format as format_header, padding};
 pub use intact::is_intact;
@@ -60,6 +62,8 @@ use crate::{
 pub enum Content {
     /// In memory.
     Bytes(Arc<[u8]>),
+    /// Beside those of others.
+    Bundled(Part),
     /// Below a directory; opened without following any link and without leaving it.
     Below {
         /// The directory.

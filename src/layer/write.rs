@@ -172,6 +172,7 @@ impl Emitter<'_> {
     fn body(&mut self, path: &TreePath, size: u64, content: &Content, want: Option<ContentDigest>) -> Result<ContentDigest, Error> {
         let (mut from, shown): (Box<dyn Read + '_>, String) = match content {
             Content::Bytes(bytes) => (Box::new(&bytes[..]), path.to_string()),
+            Content::Bundled(part) => (Box::new(part.reader()), path.to_string()),
             Content::Below { dir, path, shown } => match dir::open_file(dir, path.as_os_path()) {
                 Err(error) if error.source.kind() == std::io::ErrorKind::NotFound => return Err(Error::Changed { shown: shown.clone() }),
                 opened => (Box::new(opened?), shown.clone()),

@@ -8,7 +8,7 @@ use super::{
     selection::{Row, Taking},
 };
 use crate::{
-    layer::Content,
+    layer::{Content, Part},
     store::{self, Store, Tape, TapeReader, framed},
     tree::{ContentDigest, TreePath, Xattrs},
 };
@@ -22,6 +22,8 @@ pub(super) struct Rows {
     tape: Tape,
     /// Below which the files are: one directory for a context, one for each layer of a stage.
     dirs: Vec<Arc<OwnedFd>>,
+    /// What lies beside others: few, an archive's members are no rows.
+    parts: Vec<Part>,
     count: usize,
 }
 
@@ -38,6 +40,7 @@ const DISK: u8 = 1;
 const LAYER: u8 = 2;
 const BYTES: u8 = 1;
 const BELOW: u8 = 2;
+const BUNDLED: u8 = 3;
 
 impl Rows {
     /// None yet; they will lie in that store, else in memory.
@@ -91,6 +94,11 @@ impl Rows {
             Some(Content::Bytes(bytes)) => {
                 out.push(BYTES);
                 framed(out, bytes);
+            }
+            Some(Content::Bundled(part)) => {
+                out.push(BUNDLED);
+                out.extend_from_slice(&(self.parts.len() as u64).to_le_bytes());
+                self.parts.push(part.clone());
             }
             Some(Content::Below { dir, path, shown }) => {
                 let number = self.dirs.iter().position(|known| Arc::ptr_eq(known, dir)).unwrap_or_else(|| {
@@ -186,6 +194,11 @@ impl Reader<'_> {
         Ok(match self.byte()? {
             NONE => None,
             BYTES => Some(Content::Bytes(self.tape.framed()?.into())),
+            BUNDLED => {
+                let number = self.tape.number()?;
+                let part = usize::try_from(number).ok().and_then(|number| self.rows.parts.get(number)).ok_or_else(garbled)?;
+                Some(Content::Bundled(part.clone()))
+            }
             BELOW => {
                 let number = self.tape.number()?;
                 let dir = usize::try_from(number).ok().and_then(|number| self.rows.dirs.get(number)).ok_or_else(garbled)?;
@@ -216,12 +229,15 @@ fn garbled() -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::layer::Bundle;
 
     /// One of each kind, below a directory.
     fn samples() -> Vec<Row> {
         let dir: Arc<OwnedFd> = Arc::new(std::fs::File::open("/").unwrap().into());
         let path = |text: &str| TreePath::parse(text.as_bytes()).unwrap();
         let below = |at: &str| Content::Below { dir: Arc::clone(&dir), path: path(at), shown: format!("{at} in it") };
+        let place = tempfile::tempdir().unwrap();
+        let part = Bundle::within(Arc::new(std::fs::File::open(place.path()).unwrap().into())).put(b"abc").unwrap();
         let file = |inode, content| Taking::File { size: 7, digest: ContentDigest::of(b"x"), inode, content };
         let nodes = [
             file(None, None),
@@ -234,6 +250,7 @@ mod tests {
             Taking::Char(1, 3),
             Taking::Block(8, 0),
             Taking::Fifo,
+            file(None, Some(Content::Bundled(part))),
         ];
         let xattrs = Xattrs::from([(b"user.a".to_vec(), b"1".to_vec())]);
         let rows = nodes.into_iter().enumerate().map(|(number, node)| Row {
@@ -266,10 +283,10 @@ mod tests {
 
     #[test]
     fn what_a_disk_gives_back_changed_or_cut_is_read_without_a_panic_and_with_no_more_memory_than_it_has() {
-        let Rows { tape, dirs, count } = on_a_tape(&samples());
+        let Rows { tape, dirs, parts, count } = on_a_tape(&samples());
         let whole = tape.into_bytes();
         let read = |bytes: Vec<u8>| {
-            let rows = Rows { tape: Tape::of(bytes), dirs: dirs.clone(), count };
+            let rows = Rows { tape: Tape::of(bytes), dirs: dirs.clone(), parts: parts.clone(), count };
             rows.iter().collect::<Result<Vec<Row>, Error>>()
         };
         assert!(read(whole.clone()).is_ok());

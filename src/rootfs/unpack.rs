@@ -15,7 +15,7 @@ use std::{
     os::fd::OwnedFd,
     path::PathBuf,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -26,17 +26,15 @@ use super::{
 };
 use crate::{
     layer::{
-        self, Content,
+        self, Bundle, Content,
         archive::{self, Body, Entries, Member, MemberKind},
     },
     sys::{PathError, dir},
     tree::{ContentDigest, Meta, Step, TreePath, resolve_with},
 };
 
-/// A member of at most this size may stay in memory.
-const SMALL: u64 = 4096;
-/// All that stays in memory.
-const IN_MEMORY: u64 = 32 << 20;
+/// A member of at most this size gets no file of its own.
+const SMALL: u64 = 64 << 10;
 /// The kernel's limits for a path and a component.
 const LONGEST: (usize, usize) = (4096, 255);
 /// More members than any file system would like to hold.
@@ -52,13 +50,15 @@ pub struct Spool {
     dir: Arc<OwnedFd>,
     below: Option<Tree>,
     files: AtomicU64,
-    in_memory: AtomicU64,
+    /// Of the small ones.
+    bundle: Mutex<Bundle>,
 }
 
 impl Spool {
     /// Writes its files into this directory, which is the caller's and empty.
     pub fn new(dir: Arc<OwnedFd>) -> Self {
-        Self { dir, below: None, files: AtomicU64::new(0), in_memory: AtomicU64::new(0) }
+        let bundle = Mutex::new(Bundle::within(Arc::clone(&dir)));
+        Self { dir, below: None, files: AtomicU64::new(0), bundle }
     }
 
     /// With the extracted trees of the draft's chain, for archives that link to files in them.
@@ -69,11 +69,11 @@ impl Spool {
 
     /// Takes a member's bytes.
     fn keep(&self, body: &mut impl Read, size: u64, shown: String) -> Result<(Content, ContentDigest), Error> {
-        if size <= SMALL && self.in_memory.fetch_add(size, Ordering::Relaxed) + size <= IN_MEMORY {
+        if size <= SMALL {
             let mut bytes = Vec::new();
             let _read = body.read_to_end(&mut bytes).map_err(|error| unreadable(error, &shown))?;
-            let digest = ContentDigest::of(&bytes);
-            return Ok((Content::Bytes(bytes.into()), digest));
+            let part = self.bundle.lock().unwrap_or_else(PoisonError::into_inner).put(&bytes)?;
+            return Ok((Content::Bundled(part), ContentDigest::of(&bytes)));
         }
         let name = self.files.fetch_add(1, Ordering::Relaxed).to_string();
         let mut file = dir::create_file(&*self.dir, name.as_bytes())?;
@@ -125,6 +125,7 @@ impl Archive<'_> {
     fn open(&self) -> Result<Box<dyn Read + Send + '_>, Error> {
         Ok(match self.content {
             Content::Bytes(bytes) => Box::new(&bytes[..]),
+            Content::Bundled(part) => Box::new(part.reader()),
             Content::Below { dir, path, shown } => {
                 let named = |error: PathError| PathError { path: PathBuf::from(shown), ..error };
                 Box::new(dir::open_file(&**dir, path.as_os_path()).map_err(named)?)

@@ -64,6 +64,7 @@ fn unpack_with(archive: &[u8], placement: Placement, below: &Chain, tree: Option
             let mut all = Vec::new();
             match content {
                 Content::Bytes(kept) => all.extend_from_slice(kept),
+                Content::Bundled(part) => drop(part.reader().read_to_end(&mut all).unwrap()),
                 Content::Below { dir, path, .. } => drop(dir::open_file(&**dir, path.as_os_path()).unwrap().read_to_end(&mut all).unwrap()),
             }
             assert_eq!(*digest, Some(ContentDigest::of(&all)));
