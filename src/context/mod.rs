@@ -28,7 +28,7 @@ pub use stats::Stats;
 pub use unpacked::Unpacked;
 
 use crate::{
-    layer::Content,
+    layer::{Content, Shown},
     pattern::{BadPattern, PatternList},
     sys::{
         PathError,
@@ -216,7 +216,7 @@ impl Context {
 
     /// The digest of a file's bytes and its attributes, with the check that it did not change since it was listed.
     pub fn read(&self, path: &TreePath) -> Result<(ContentDigest, Xattrs), Error> {
-        let changed = || Error::Changed { shown: shown(path) };
+        let changed = || Error::Changed { shown: path.relative() };
         let listed = self.look_up(path)?.ok_or_else(changed)?;
         if let Some(known) = self.recalled(path, &listed) {
             return Ok(known);
@@ -255,7 +255,7 @@ impl Context {
 
     /// Where a file's bytes are.
     pub fn content(&self, path: &TreePath) -> Content {
-        Content::Below { dir: Arc::clone(&self.root), path: path.clone(), shown: shown(path) }
+        Content::Below { dir: Arc::clone(&self.root), path: path.clone(), shown: Shown::Below }
     }
 
     /// The permission bits of a regular file, links followed inside the context. `None`: there is none.
@@ -352,7 +352,7 @@ impl Context {
 fn bounded(file: std::fs::File, path: &TreePath, limit: u64) -> Result<Vec<u8>, Error> {
     let mut bytes = Vec::new();
     let length = file.take(limit + 1).read_to_end(&mut bytes).map_err(PathError::new("read", path.as_os_path()))?;
-    if length as u64 > limit { Err(Error::TooLong { file: shown(path), limit }) } else { Ok(bytes) }
+    if length as u64 > limit { Err(Error::TooLong { file: path.relative(), limit }) } else { Ok(bytes) }
 }
 
 /// A small file below a directory of foreign origin, links followed inside of it. `None`: it is not there.
@@ -384,11 +384,6 @@ fn digest(file: &mut std::fs::File, size: u64) -> std::io::Result<ContentDigest>
             Err(error) => return Err(error),
         }
     }
-}
-
-/// The path as the user writes it: below the context.
-fn shown(path: &TreePath) -> String {
-    String::from_utf8_lossy(path.as_os_path().as_os_str().as_encoded_bytes()).escape_debug().to_string()
 }
 
 /// Is it the same inode with the same bytes, by its times?

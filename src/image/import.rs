@@ -15,7 +15,7 @@ use std::{
 
 use crate::{
     layer::{
-        self, Bundle, Change, Changes, Compression, Content, Node,
+        self, Bundle, Change, Changes, Compression, Content, Node, Shown,
         archive::{Entries, Member, MemberKind},
     },
     oci::{ImageConfig, Platform},
@@ -219,7 +219,7 @@ impl Spool {
         let mut file = dir::create_file(&self.dir, &name).map_err(Refusal::Path)?;
         copy(body, &mut file)?;
         let below = TreePath::parse(&name).map_err(|_bad| Refusal::Name("cannot be spooled"))?;
-        Ok(Content::Below { dir: Arc::clone(&self.dir), path: below, shown: path.to_string() })
+        Ok(Content::Below { dir: Arc::clone(&self.dir), path: below, shown: Shown::As(path.to_string()) })
     }
 }
 

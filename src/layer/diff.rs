@@ -17,7 +17,7 @@ use std::{
 };
 
 use super::{
-    Change, Changes, Content, Error, Node, canonical,
+    Change, Changes, Content, Error, Node, Shown, canonical,
     merged::Before,
     upper::{self, Found, Marks},
 };
@@ -174,7 +174,7 @@ impl<'a> Walk<'a> {
             FileKind::Block { major, minor } => Node::Block { major, minor },
             FileKind::Fifo => Node::Fifo,
             FileKind::File | FileKind::Dir | FileKind::Socket => {
-                let content = Content::Below { dir: Arc::clone(self.upper), path: path.clone(), shown: path.to_string() };
+                let content = Content::Below { dir: Arc::clone(self.upper), path: path.clone(), shown: Shown::Inside };
                 Node::File { size: found.stat.size, content, digest: None }
             }
         };
@@ -205,9 +205,8 @@ impl<'a> Walk<'a> {
         if names.iter().all(linked) && self.is_same(&first, &group.meta, &group.node)? {
             return Ok(());
         }
-        if let Node::File { content: Content::Below { path, shown, .. }, .. } = &mut group.node {
+        if let Node::File { content: Content::Below { path, .. }, .. } = &mut group.node {
             first.clone_into(path);
-            *shown = first.to_string();
         }
         // Attributes may be long and names many: the first has them for all.
         let Meta { mode, uid, gid, mtime, .. } = group.meta;

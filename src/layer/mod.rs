@@ -70,9 +70,31 @@ pub enum Content {
         dir: Arc<OwnedFd>,
         /// Below it.
         path: TreePath,
-        /// For messages: what the user calls it.
-        shown: String,
+        /// For messages.
+        shown: Shown,
     },
+}
+
+/// What the user calls a file. Most have no words of their own, which are as long as their paths.
+#[derive(Debug, Clone)]
+pub enum Shown {
+    /// By its path, as it is written below a context.
+    Below,
+    /// By its path, as it is in an image.
+    Inside,
+    /// In these words.
+    As(String),
+}
+
+impl Shown {
+    /// The words, of a file at this path.
+    pub fn words(&self, path: &TreePath) -> String {
+        match self {
+            Self::Below => path.relative(),
+            Self::Inside => path.to_string(),
+            Self::As(words) => words.clone(),
+        }
+    }
 }
 
 /// What a path becomes.

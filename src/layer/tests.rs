@@ -295,7 +295,7 @@ fn a_file_that_changed_is_noticed() {
     fs::write(at.join("other"), "12345").unwrap();
     std::os::unix::fs::symlink("f", at.join("link")).unwrap();
     let write_as = |name: &str, size, digest| {
-        let content = Content::Below { dir: Arc::clone(&fd), path: path(name), shown: name.into() };
+        let content = Content::Below { dir: Arc::clone(&fd), path: path(name), shown: Shown::As(name.into()) };
         write(
             &bench.store,
             &changes(vec![("f", Change::Put(meta(0o644), Node::File { size, content, digest }))]),

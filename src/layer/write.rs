@@ -174,8 +174,10 @@ impl Emitter<'_> {
             Content::Bytes(bytes) => (Box::new(&bytes[..]), path.to_string()),
             Content::Bundled(part) => (Box::new(part.reader()), path.to_string()),
             Content::Below { dir, path, shown } => match dir::open_file(dir, path.as_os_path()) {
-                Err(error) if error.source.kind() == std::io::ErrorKind::NotFound => return Err(Error::Changed { shown: shown.clone() }),
-                opened => (Box::new(opened?), shown.clone()),
+                Err(error) if error.source.kind() == std::io::ErrorKind::NotFound => {
+                    return Err(Error::Changed { shown: shown.words(path) });
+                }
+                opened => (Box::new(opened?), shown.words(path)),
             },
         };
         let mut kept = self.keeper.wants(path, size);

@@ -8,7 +8,7 @@ use super::{
     selection::{Row, Taking},
 };
 use crate::{
-    layer::{Content, Part},
+    layer::{Content, Part, Shown},
     store::{self, Store, Tape, TapeReader, framed},
     tree::{ContentDigest, TreePath, Xattrs},
 };
@@ -41,6 +41,10 @@ const LAYER: u8 = 2;
 const BYTES: u8 = 1;
 const BELOW: u8 = 2;
 const BUNDLED: u8 = 3;
+/// How a file is called.
+const BY_PATH: u8 = 0;
+const BY_PATH_INSIDE: u8 = 1;
+const IN_WORDS: u8 = 2;
 
 impl Rows {
     /// None yet; they will lie in that store, else in memory.
@@ -108,7 +112,14 @@ impl Rows {
                 out.push(BELOW);
                 out.extend_from_slice(&(number as u64).to_le_bytes());
                 put_path(out, path, from);
-                framed(out, shown.as_bytes());
+                match shown {
+                    Shown::Below => out.push(BY_PATH),
+                    Shown::Inside => out.push(BY_PATH_INSIDE),
+                    Shown::As(words) => {
+                        out.push(IN_WORDS);
+                        framed(out, words.as_bytes());
+                    }
+                }
             }
         }
     }
@@ -203,7 +214,12 @@ impl Reader<'_> {
                 let number = self.tape.number()?;
                 let dir = usize::try_from(number).ok().and_then(|number| self.rows.dirs.get(number)).ok_or_else(garbled)?;
                 let path = self.path(from)?;
-                let shown = String::from_utf8(self.tape.framed()?).map_err(|_bytes| garbled())?;
+                let shown = match self.byte()? {
+                    BY_PATH => Shown::Below,
+                    BY_PATH_INSIDE => Shown::Inside,
+                    IN_WORDS => Shown::As(String::from_utf8(self.tape.framed()?).map_err(|_bytes| garbled())?),
+                    _ => return Err(garbled()),
+                };
                 Some(Content::Below { dir: Arc::clone(dir), path, shown })
             }
             _ => return Err(garbled()),
@@ -235,7 +251,11 @@ mod tests {
     fn samples() -> Vec<Row> {
         let dir: Arc<OwnedFd> = Arc::new(std::fs::File::open("/").unwrap().into());
         let path = |text: &str| TreePath::parse(text.as_bytes()).unwrap();
-        let below = |at: &str| Content::Below { dir: Arc::clone(&dir), path: path(at), shown: format!("{at} in it") };
+        let below = |at: &str| Content::Below {
+            dir: Arc::clone(&dir),
+            path: path(at),
+            shown: if at == "first" { Shown::Inside } else { Shown::As(format!("{at} in it")) },
+        };
         let place = tempfile::tempdir().unwrap();
         let part = Bundle::within(Arc::new(std::fs::File::open(place.path()).unwrap().into())).put(b"abc").unwrap();
         let file = |inode, content| Taking::File { size: 7, digest: ContentDigest::of(b"x"), inode, content };

@@ -9,7 +9,7 @@ use std::{
 
 use super::{Error, Inode, Seen, Shape, Source};
 use crate::{
-    layer::Content,
+    layer::{Content, Shown},
     tree::{Chain, ContentDigest, Entry, Found, Index, Kind, TreePath, Xattrs},
 };
 
@@ -106,7 +106,7 @@ impl Source for Tree {
         let content = self.dirs.get(found.layer).map(|dir| Content::Below {
             dir: Arc::clone(dir),
             path: found.link.unwrap_or_else(|| path.clone()),
-            shown: format!("{path} in {}", self.name),
+            shown: Shown::As(format!("{path} in {}", self.name)),
         });
         Ok(content)
     }

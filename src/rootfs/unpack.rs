@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     layer::{
-        self, Bundle, Content,
+        self, Bundle, Content, Shown,
         archive::{self, Body, Entries, Member, MemberKind},
     },
     sys::{PathError, dir},
@@ -91,7 +91,7 @@ impl Spool {
             file.write_all(read).map_err(PathError::new("write", &shown))?;
         }
         let path = TreePath::parse(name.as_bytes())?;
-        let content = Content::Below { dir: Arc::clone(&self.dir), path, shown };
+        let content = Content::Below { dir: Arc::clone(&self.dir), path, shown: Shown::As(shown) };
         Ok((content, ContentDigest(*hasher.finalize().as_bytes())))
     }
 }
@@ -127,7 +127,7 @@ impl Archive<'_> {
             Content::Bytes(bytes) => Box::new(&bytes[..]),
             Content::Bundled(part) => Box::new(part.reader()),
             Content::Below { dir, path, shown } => {
-                let named = |error: PathError| PathError { path: PathBuf::from(shown), ..error };
+                let named = |error: PathError| PathError { path: PathBuf::from(shown.words(path)), ..error };
                 Box::new(dir::open_file(&**dir, path.as_os_path()).map_err(named)?)
             }
         })

@@ -127,6 +127,11 @@ impl TreePath {
         Some(Self(self.0.get(skip..).unwrap_or_default().to_vec()))
     }
 
+    /// As a user writes it below a directory, for messages: without the slash in front, `.` for the directory itself.
+    pub fn relative(&self) -> String {
+        if self.is_root() { ".".to_owned() } else { String::from_utf8_lossy(&self.0).escape_debug().to_string() }
+    }
+
     /// All directories above it, the root first, itself not included.
     pub fn ancestors(&self) -> Vec<Self> {
         dirs_above(&self.0).map(|dir| Self(dir.to_vec())).collect()
