@@ -81,9 +81,14 @@ impl Contestant {
         .to_owned()
     }
 
+    /// Who fails once, and is not ours, gets another try: hours of rows are not lost for it.
     fn run(self, machine: &Machine, context: &str, cold: bool) -> Result<Cost> {
         match self {
-            Build(builder, sink) => machine.build(builder, context, sink, cold),
+            Build(Ours, sink) => machine.build(Ours, context, sink, cold),
+            Build(peer, sink) => machine.build(peer, context, sink, cold).or_else(|error| {
+                println!("once more: {error}");
+                machine.build(peer, context, sink, cold)
+            }),
             Plain(_, script) => shell(&machine.dir, script),
         }
     }

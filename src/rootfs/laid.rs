@@ -94,9 +94,7 @@ impl Laid {
         };
         Ok(Some(Change::Put(meta, node)))
     }
-}
 
-impl Laid {
     /// Hands on each change, in the order of paths; none is a whiteout.
     pub(super) fn each(&self, take: &mut dyn FnMut(&TreePath, &Change) -> Result<(), layer::Error>) -> Result<(), layer::Error> {
         for row in self.rows.iter() {
