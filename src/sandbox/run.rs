@@ -8,6 +8,7 @@ use std::{
     },
     path::{Path, PathBuf},
     process::ExitStatus,
+    time::Duration,
 };
 
 use rustix::{
@@ -97,7 +98,11 @@ fn in_namespaces(spec: Spec, cancel: &OwnedFd, output: &mut dyn FnMut(Stream, &[
     let watched = step.watch(watchdog, cancel, output);
     let (status, usage) = step.reap(&watched);
     let owners = step.supervisor.take().map(Supervisor::finish);
-    let stubs = stubs::remove(&view.root, watched.stubs.as_deref().unwrap_or_default());
+    let made = watched.stubs.as_deref().unwrap_or_default();
+    let stubs = match &status {
+        Ok(Status::Exited(0)) => stubs::remove(&view.root, made, stubs::PATIENCE).map_err(InitError::new("take away", "mountpoints"))?,
+        Ok(_) | Err(_) => stubs::remove(&view.root, made, Duration::ZERO).unwrap_or_default(),
+    };
     let out_of_memory = group.as_ref().is_some_and(Group::ran_out_of_memory);
     let (status, owners) = match (status?, owners) {
         (status @ Status::Exited(0), Some(owners)) => (status, owners?),

@@ -7,7 +7,7 @@
 //!
 //! Source: the runtime specification, "Default Devices"; renameat(2).
 
-use std::{collections::BTreeMap, io::Write as _, os::fd::OwnedFd, path::PathBuf};
+use std::{collections::BTreeMap, io::Write as _, os::fd::OwnedFd, path::PathBuf, time::Duration};
 
 use rustix::{
     fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid},
@@ -175,7 +175,8 @@ impl Scene {
             }
         }
         self.clear()?;
-        Ok(stubs::remove(&self.root, &std::mem::take(&mut self.stubs)))
+        // Nothing was mounted.
+        stubs::remove(&self.root, &std::mem::take(&mut self.stubs), Duration::ZERO).map_err(InitError::new("take away", "mountpoints"))
     }
 
     /// The last put goes first: it may be in another. On an error the rest is done all the same.
@@ -221,7 +222,7 @@ impl Drop for Scene {
     fn drop(&mut self) {
         // Only after another error, which is the one to tell. What cannot be put back is in a directory that is given up.
         self.clear().ok();
-        stubs::remove(&self.root, &self.stubs);
+        stubs::remove(&self.root, &self.stubs, Duration::ZERO).ok();
     }
 }
 

@@ -12,16 +12,20 @@ use std::{
         fd::{AsFd, OwnedFd},
         unix::ffi::OsStrExt as _,
     },
+    time::{Duration, Instant},
 };
 
 use rustix::{
-    fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps},
+    fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat, StatxAttributes, StatxFlags, Timespec, Timestamps},
     io::Errno,
 };
 use serde::{Deserialize, Serialize};
 
 use super::InitError;
 use crate::tree::TreePath;
+
+/// Who waits for a mount to be gone looks again after so long.
+const PAUSE: Duration = Duration::from_millis(2);
 
 /// A mountpoint that was made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -161,17 +165,42 @@ impl Place {
     }
 }
 
+/// How long what a step had mounted may be there when all its processes are gone.
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
+
 /// Takes away what was made and is still as it was made, through the merged view, and says what is gone.
-pub(super) fn remove(root: &OwnedFd, stubs: &[Stub]) -> Vec<TreePath> {
+///
+/// Mounts go with the last process of a step, unless another one holds on to their namespace, as whoever reads a process's
+/// `/proc/PID/mountinfo` does: a stub that something is still mounted on is waited for. `EBUSY`: in vain. See `proc_pid_mountinfo(5)`,
+/// `mount_namespaces(7)`.
+pub(super) fn remove(root: &OwnedFd, stubs: &[Stub], patience: Duration) -> Result<Vec<TreePath>, Errno> {
+    let end = Instant::now() + patience;
+    let mut gone = Vec::new();
     // The last made goes first, so that directories are empty and times end where they began.
-    stubs.iter().rev().filter(|stub| unlink(root, stub).is_ok()).map(|stub| stub.path.clone()).collect()
+    for stub in stubs.iter().rev() {
+        loop {
+            match unlink(root, stub) {
+                Err(Errno::BUSY) if Instant::now() < end => std::thread::sleep(PAUSE),
+                Err(Errno::BUSY) => return Err(Errno::BUSY),
+                result => {
+                    gone.extend(result.is_ok().then(|| stub.path.clone()));
+                    break;
+                }
+            }
+        }
+    }
+    Ok(gone)
 }
 
 fn unlink(root: &OwnedFd, stub: &Stub) -> Result<(), Errno> {
     let parent = stub.path.parent().ok_or(Errno::INVAL)?;
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_XDEV;
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let parent = rustix::fs::openat2(root, parent.as_os_path(), flags, Mode::empty(), resolve)?;
+    let parent = match rustix::fs::openat2(root, parent.as_os_path(), flags, Mode::empty(), resolve) {
+        // Something is mounted above it.
+        Err(Errno::XDEV) => return Err(Errno::BUSY),
+        parent => parent?,
+    };
     let name = std::ffi::OsStr::from_bytes(stub.path.name());
     let found = rustix::fs::statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW)?;
     let (kind, wanted) = if stub.directory { (FileType::Directory, 0o755) } else { (FileType::RegularFile, 0o644) };
@@ -181,7 +210,9 @@ fn unlink(root: &OwnedFd, stub: &Stub) -> Result<(), Errno> {
         && found.st_ino == stub.inode
         && (stub.directory || found.st_size == 0);
     if !untouched {
-        return Err(Errno::STALE);
+        let seen = rustix::fs::statx(&parent, name, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::TYPE)?;
+        let is_covered = seen.stx_attributes.contains(StatxAttributes::MOUNT_ROOT);
+        return Err(if is_covered { Errno::BUSY } else { Errno::STALE });
     }
     let held = modified(&rustix::fs::fstat(&parent)?);
     rustix::fs::unlinkat(&parent, name, if stub.directory { AtFlags::REMOVEDIR } else { AtFlags::empty() })?;

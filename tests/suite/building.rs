@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fs, process::Command};
 
 use serde_json::Value;
 
-use crate::harness::{Image, Kind, Project, am_root, copy_program, differences, merged, output_of, read_layer};
+use crate::harness::{Image, Kind, Project, am_root, copy_program, differences, merged, output_of, processes_with, read_layer, wait_until};
 
 const SMALL: &str = "FROM busybox\nENV GREETING=hello\nWORKDIR /srv\nCOPY --chown=33:33 --chmod=640 page.txt pages/\nRUN echo \"$GREETING\" > made && rm /etc/group && ln made also && ln -s made link\nUSER 33\nEXPOSE 80\nCMD [\"cat\", \"made\"]\n";
 
@@ -35,6 +35,26 @@ fn an_image_holds_what_its_steps_made_and_its_config_what_they_said() {
     assert!(config["ExposedPorts"]["80/tcp"].is_object());
     assert!(config["Env"].as_array().unwrap().contains(&"GREETING=hello".into()));
     assert_eq!(image.config["os"], "linux");
+}
+
+/// Whoever reads the mounts of a step holds its mount namespace, and what is mounted in it, for as long as the file is open.
+#[test]
+fn nothing_of_the_sandbox_is_in_a_layer_though_somebody_looks_at_the_mounts_of_a_step() {
+    for snapshots in ["overlay", "copy"] {
+        let project = Project::with_busybox();
+        let seconds = format!("1.{}", std::process::id());
+        project.dockerfile(&format!("FROM busybox\nRUN echo {snapshots} > /x; sleep {seconds}\nRUN test ! -e /dev/x && echo y > /y\n"));
+        let watched = std::thread::spawn(move || {
+            let found = wait_until("the step to run", || processes_with(&format!("sleep\0{seconds}")).pop());
+            let mounts = fs::File::open(format!("{found}/mountinfo")).unwrap();
+            wait_until("the step to end", || (!std::path::Path::new(&found).exists()).then_some(()));
+            std::thread::sleep(std::time::Duration::from_millis(300));
+            drop(mounts);
+        });
+        let image = project.image(&["--snapshots", snapshots]);
+        watched.join().unwrap();
+        assert_eq!((image.paths(1), image.paths(0)), (vec!["x".to_owned()], vec!["y".to_owned()]), "{snapshots}");
+    }
 }
 
 #[test]
