@@ -288,6 +288,9 @@ impl InitError {
             ("mount" | "open file system", "overlay", rustix::io::Errno::PERM | rustix::io::Errno::NODEV) => {
                 Some("overlays in a user namespace need Linux 5.11 and the module `overlay`: modprobe overlay")
             }
+            ("take away", "mountpoints", rustix::io::Errno::BUSY) => {
+                Some("another program holds what the step had mounted, as one does that has its /proc/PID/mountinfo open; build again")
+            }
             (_, path, rustix::io::Errno::NOENT | rustix::io::Errno::NODEV) if path.starts_with("/dev/") => {
                 Some("a step gets the devices that this /dev has: mount a /dev that has null, zero, full, random and urandom")
             }
